@@ -1,0 +1,2 @@
+//! `walkbench`: parse and dispatch, nothing else.
+fn main() {}

@@ -1,0 +1,157 @@
+//! What every API design under test has in common: three stages, capabilities, and one vocabulary for its answer.
+//!
+//! * `prepare`: the caller writes its wishes where this API reads them.
+//! * `walk`: the API call, its internal restarts and faults included.
+//! * `consume`: the caller turns the API's output into device page-table entries, under its lock, after `read_retry`.
+//!
+//! A backend owns the arrays its API needs, allocated once for a capacity of pages; the stages allocate nothing.
+
+use crate::addr::{PageRange, Pfn};
+use crate::counters::Counters;
+use crate::mirror::DeviceTable;
+use crate::mm::{Errno, Mm};
+use crate::notifier::Subscription;
+use crate::request::Request;
+
+/// Where a design comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Merged in a kernel, or proposed on the lists.
+    Historic,
+    /// Ours.
+    Candidate,
+    /// Not an API: the oracle, and the harness's own cost.
+    Control,
+}
+
+impl Kind {
+    /// As in the JSON output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Historic => "historic",
+            Kind::Candidate => "candidate",
+            Kind::Control => "control",
+        }
+    }
+}
+
+/// What a design can express. A cell that needs one that is missing is a recorded skip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Capability {
+    /// Reports without faulting.
+    Snapshot,
+    /// Faults what is asked for.
+    Fault,
+    /// A wish for each page.
+    PerPageRequest,
+    /// Says whether each page is writable.
+    Permission,
+    /// Says how large the mapping of each page is.
+    Order,
+    /// Says at least that a page is part of a huge mapping.
+    Compound,
+    /// Reports the caller's own device memory.
+    DevicePrivate,
+    /// A range may cross VMAs.
+    CrossVma,
+    /// May drop the mmap lock inside.
+    Unlocked,
+}
+
+impl Capability {
+    /// As in the JSON output and in `requires` of definitions.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Capability::Snapshot => "snapshot",
+            Capability::Fault => "fault",
+            Capability::PerPageRequest => "per_page_request",
+            Capability::Permission => "permission",
+            Capability::Order => "order",
+            Capability::Compound => "compound",
+            Capability::DevicePrivate => "device_private",
+            Capability::CrossVma => "cross_vma",
+            Capability::Unlocked => "unlocked",
+        }
+    }
+    /// The capability with this name.
+    pub fn parse(name: &str) -> Option<Capability> {
+        use Capability::*;
+        [Snapshot, Fault, PerPageRequest, Permission, Order, Compound, DevicePrivate, CrossVma, Unlocked]
+            .into_iter()
+            .find(|c| c.name() == name)
+    }
+}
+
+/// One row of the registry.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// Names the mechanism: lower case, underscores.
+    pub id: &'static str,
+    /// Kernel versions or the proposal.
+    pub kernel: &'static str,
+    /// Where it comes from.
+    pub kind: Kind,
+    /// What it can express.
+    pub capabilities: &'static [Capability],
+}
+
+impl Info {
+    /// The first capability of `required` that this design lacks.
+    pub fn lacks(&self, required: &[Capability]) -> Option<Capability> {
+        required.iter().copied().find(|c| !self.capabilities.contains(c))
+    }
+}
+
+/// Slot i of any API's answer, in one vocabulary. What an API cannot say is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageView {
+    /// Nothing there (a later fault could help), or a frame number without rights that must not be used.
+    Absent,
+    /// The page cannot be given to the device.
+    Error,
+    /// Mapped.
+    Mapped {
+        /// The frame.
+        pfn: Pfn,
+        /// Whether the device may write.
+        write: Option<bool>,
+        /// log2 of the base pages of the mapping it is part of.
+        order: Option<u8>,
+        /// Whether it is part of a huge mapping.
+        compound: Option<bool>,
+        /// The caller's own device memory.
+        device: Option<bool>,
+    },
+    /// The call ended before it got here.
+    Unreached,
+}
+
+/// One API design.
+pub trait Backend: Send + Sized + 'static {
+    /// Its row in the registry.
+    const INFO: Info;
+
+    /// Arrays for calls of up to `capacity` pages.
+    fn new(capacity: usize) -> Self;
+
+    /// Stage 1. Writes the wishes where the API reads them. After a collision the mirror calls it again.
+    fn prepare<C: Counters>(&mut self, request: &Request<'_>, c: &mut C);
+
+    /// Stage 2. One API call over the range of the last `prepare`. Takes the mmap lock for reading itself, as its
+    /// caller would around the call, so that every design pays for it alike.
+    ///
+    /// Returns the sequence under which the answer must be validated by `read_retry`.
+    ///
+    /// # Errors
+    /// What the API returns; slots before the failure hold answers where the API promises that.
+    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno>;
+
+    /// Stage 3. Writes device entries from the answer. The caller holds the device's lock and has validated.
+    fn consume<C: Counters>(&mut self, device: &mut DeviceTable, c: &mut C);
+
+    /// Slot `i` of the answer to the last walk.
+    fn view(&self, i: usize) -> PageView;
+
+    /// The range of the last `prepare`.
+    fn range(&self) -> PageRange;
+}

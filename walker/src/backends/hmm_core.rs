@@ -1,0 +1,535 @@
+//! The state machine that the historic designs share: `hmm_range_fault` with its walk callbacks.
+//!
+//! Models mm/hmm.c. Generic over where the wish of slot i comes from and how an answer is stored ([`Slots`]), and over
+//! the quirks of a generation ([`Quirks`]); monomorphised, without allocation or dynamic dispatch. The baseline is
+//! 6.12; a quirk names the version that differs.
+//!
+//! Two costs that every generation has are transcribed exactly and counted:
+//! * a slot that needs a fault makes `handle_mm_fault` run for every base page from there to the end of the slice
+//!   (PMD, hole, leaf), with that slot's write need (semantics 0.5);
+//! * a range-wide default still reads every slot of a huge leaf (semantics 0.4).
+
+use crate::addr::{Level, PMD_ORDER, PUD_ORDER, PageRange, VirtAddr};
+use crate::arch::Entry;
+use crate::counters::{Count, Counters};
+use crate::memory::rcu;
+use crate::mm::fault::{FaultFlags, VmFault};
+use crate::mm::tables::Slot;
+use crate::mm::vma::{VmFlags, Vma};
+use crate::mm::{Errno, Locked};
+use crate::notifier::Subscription;
+use crate::walk::{Visit, WalkOps, walk_page_range};
+use bitflags::bitflags;
+
+bitflags! {
+    /// What the CPU entry gives, or what a slot wishes: HMM_PFN_VALID / REQ_FAULT and HMM_PFN_WRITE / REQ_WRITE share
+    /// their positions, as they do in the kernel.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Flags: u8 {
+        /// The page is valid; as a wish: it must become so.
+        const VALID = 1;
+        /// The page is writable; as a wish: it must become so (only together with VALID).
+        const WRITE = 2;
+        /// The page cannot be given to the device.
+        const ERROR = 4;
+        /// The caller's own device-private memory.
+        const DEVICE = 8;
+        /// A page without struct page (older formats tell it from an error).
+        const SPECIAL = 16;
+    }
+}
+
+/// What a slot is to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Frame number; meaningless without VALID, yet stored where the kernel stores it.
+    pub pfn: u64,
+    /// What may be done with it.
+    pub flags: Flags,
+    /// log2 of the base pages of the mapping.
+    pub order: u8,
+}
+
+impl Answer {
+    /// Nothing there.
+    pub const NONE: Answer = Answer { pfn: 0, flags: Flags::empty(), order: 0 };
+    /// Not to be had.
+    pub const ERROR: Answer = Answer { pfn: 0, flags: Flags::ERROR, order: 0 };
+}
+
+/// The caller's arrays: where wishes are read and answers written. Slot 0 is the first page of the call's range.
+pub trait Slots {
+    /// Whether any wish can reach the walk at all; if not, it is a snapshot and no wish is read (5.7+).
+    fn may_fault(&self) -> bool;
+    /// The wish of slot `i`: `(slot & pfn_flags_mask) | default_flags`. VALID and WRITE only.
+    fn wish(&self, i: usize) -> Flags;
+    /// Stores the answer of slot `i`.
+    fn put(&mut self, i: usize, answer: Answer);
+    /// Stores answers of slots `i..i + n`, frames ascending (`hmm_vma_handle_pmd`).
+    #[inline(always)]
+    fn put_run(&mut self, i: usize, n: usize, first: Answer) {
+        for k in 0..n {
+            self.put(i + k, Answer { pfn: first.pfn + k as u64, ..first });
+        }
+    }
+    /// Stores the same answer in slots `i..i + n` (`hmm_pfns_fill`).
+    #[inline(always)]
+    fn fill(&mut self, i: usize, n: usize, answer: Answer) {
+        for k in 0..n {
+            self.put(i + k, answer);
+        }
+    }
+}
+
+/// What differs between generations. The defaults are 6.12.
+pub trait Quirks {
+    /// VM_MIXEDMAP is refused like VM_PFNMAP (until 5.17).
+    const REFUSES_MIXEDMAP: bool = false;
+    /// Another owner's device-private page faults back (5.19+) instead of failing with -EFAULT.
+    const FAULTS_FOREIGN_DEVICE: bool = true;
+    /// Faults run outside the walk callbacks, after looking the VMA up again (7.3 cycle).
+    const FAULTS_OUTSIDE: bool = false;
+    /// Out of memory is -ENOMEM instead of -EFAULT (7.3 cycle).
+    const EXACT_ERRNO: bool = false;
+}
+
+/// Why a walk ended early.
+#[derive(Clone, Copy, Debug)]
+enum Break {
+    /// Something was faulted in: walk again from `last`.
+    Again,
+    /// A span needs faults; taken outside the walk (7.3 cycle).
+    Fault(PageRange, Flags),
+    /// The call ends.
+    Failed(Errno),
+}
+
+struct HmmWalk<'a, 's, S, Q, C> {
+    at: Locked<'a>,
+    range: PageRange,
+    owner: u64,
+    may_fault: bool,
+    slots: &'s mut S,
+    last: VirtAddr,
+    c: &'s mut C,
+    quirks: core::marker::PhantomData<Q>,
+}
+
+/// `hmm_range_fault`: fills the slots of `range`, faulting where wishes demand it. The mmap lock is held for reading.
+///
+/// # Errors
+/// -EBUSY when the sequence moved, -EINVAL for an empty range, -EPERM for a write wish in a VMA that is not writable,
+/// -EFAULT for everything else. Slots before the failing span hold answers, later ones their inputs.
+pub fn hmm_range_fault<S: Slots, Q: Quirks, C: Counters>(
+    at: Locked<'_>,
+    sub: &Subscription,
+    seq: u64,
+    range: PageRange,
+    owner: u64,
+    slots: &mut S,
+    c: &mut C,
+) -> Result<(), Errno> {
+    if range.is_empty() {
+        return Err(Errno::Inval);
+    }
+    let may_fault = slots.may_fault();
+    let mut walk: HmmWalk<'_, '_, S, Q, C> = HmmWalk {
+        at,
+        range,
+        owner,
+        may_fault,
+        slots,
+        last: range.start(),
+        c,
+        quirks: core::marker::PhantomData,
+    };
+    loop {
+        if sub.check_retry(seq) {
+            return Err(Errno::Busy);
+        }
+        walk.c.add(Count::Walks, 1);
+        match walk_page_range(at, PageRange::between(walk.last, range.end()), &mut walk) {
+            Ok(()) => return Ok(()),
+            Err(Break::Again) => {}
+            Err(Break::Fault(span, need)) => walk.fault_outside(span, need)?,
+            Err(Break::Failed(e)) => return Err(e),
+        }
+    }
+}
+
+/// `hmm_pte_need_fault`: what a page with these CPU flags needs to fulfil the wish. Empty, VALID (a read fault) or
+/// VALID and WRITE.
+#[inline(always)]
+pub fn need_fault(wish: Flags, cpu: Flags) -> Flags {
+    if !wish.contains(Flags::VALID) {
+        return Flags::empty();
+    }
+    if wish.contains(Flags::WRITE) && !cpu.contains(Flags::WRITE) {
+        return Flags::VALID.union(Flags::WRITE);
+    }
+    if !cpu.contains(Flags::VALID) { Flags::VALID } else { Flags::empty() }
+}
+
+/// `pte_to_hmm_pfn_flags` / `pmd_to_hmm_pfn_flags` without the order.
+#[inline(always)]
+fn cpu_flags(e: Entry) -> Flags {
+    if !e.is_present() || e.is_protnone() {
+        Flags::empty()
+    } else if e.is_write() {
+        Flags::VALID.union(Flags::WRITE)
+    } else {
+        Flags::VALID
+    }
+}
+
+impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
+    #[inline(always)]
+    fn slot_of(&self, addr: VirtAddr) -> usize {
+        addr.pages_since(self.range.start()) as usize
+    }
+
+    /// `hmm_range_need_fault`: OR over the slots of the span, until both bits are set.
+    #[inline]
+    fn range_need_fault(&mut self, part: PageRange, cpu: Flags) -> Flags {
+        if !self.may_fault {
+            return Flags::empty();
+        }
+        let first = self.slot_of(part.start());
+        let mut need = Flags::empty();
+        for i in first..first + part.nr_pages() as usize {
+            self.c.add(Count::WishesRead, 1);
+            need |= need_fault(self.slots.wish(i), cpu);
+            if need == Flags::VALID.union(Flags::WRITE) {
+                break;
+            }
+        }
+        need
+    }
+
+    fn fill(&mut self, part: PageRange, answer: Answer) {
+        let (i, n) = (self.slot_of(part.start()), part.nr_pages() as usize);
+        self.c.add(Count::SlotsWritten, n as u64);
+        self.slots.fill(i, n, answer);
+    }
+
+    /// `hmm_vma_fault`: `handle_mm_fault` for every base page of `span`, whoever asked.
+    #[cold]
+    fn fault(&mut self, vma: &'a Vma, span: PageRange, need: Flags) -> Break {
+        self.last = span.start();
+        if Q::FAULTS_OUTSIDE {
+            return Break::Fault(span, need);
+        }
+        self.fault_span(vma, span, need).err().unwrap_or(Break::Again)
+    }
+
+    fn fault_span(&mut self, vma: &'a Vma, span: PageRange, need: Flags) -> Result<(), Break> {
+        let mut flags = FaultFlags::REMOTE;
+        if need.contains(Flags::WRITE) {
+            if !vma.has(VmFlags::WRITE) {
+                return Err(Break::Failed(Errno::Perm));
+            }
+            flags |= FaultFlags::WRITE;
+        }
+        self.c.fault_enter();
+        let r = self.fault_pages(vma, span, flags);
+        self.c.fault_exit();
+        r.map_err(|r| {
+            Break::Failed(if Q::EXACT_ERRNO && r.contains(VmFault::OOM) {
+                Errno::NoMem
+            } else {
+                Errno::Fault
+            })
+        })
+    }
+
+    fn fault_pages(&mut self, vma: &'a Vma, span: PageRange, flags: FaultFlags) -> Result<(), VmFault> {
+        let mut addr = span.start();
+        while addr < span.end() {
+            let copies = if C::ENABLED { self.count_need(addr) } else { None };
+            let r = self.at.handle_mm_fault(vma, addr, flags, self.c);
+            if let Some(before) = copies {
+                let made = self.c.get(Count::FaultsCowCopy) - before;
+                self.c.add(Count::CopiesNotAskedFor, made);
+            }
+            if r.intersects(VmFault::ERROR) {
+                return Err(r);
+            }
+            addr = addr.add_pages(1);
+        }
+        Ok(())
+    }
+
+    /// Counts whether the page at `addr` itself needs a fault; if it did not ask for write, returns the copies made so
+    /// far, so that one more can be told as not asked for.
+    fn count_need(&mut self, addr: VirtAddr) -> Option<u64> {
+        let wish = self.slots.wish(self.slot_of(addr));
+        let cpu = match self.at.mm.lookup(addr, Level::Pte) {
+            Ok(slot) => cpu_flags(slot.read()),
+            Err(level) => self.at.mm.lookup(addr, level).map_or(Flags::empty(), |slot| {
+                let e = slot.read();
+                if e.is_huge() { cpu_flags(e) } else { Flags::empty() }
+            }),
+        };
+        if !need_fault(wish, cpu).is_empty() {
+            self.c.add(Count::FaultsNeeded, 1);
+        }
+        let asked = wish.contains(Flags::VALID.union(Flags::WRITE));
+        (!asked).then(|| self.c.get(Count::FaultsCowCopy))
+    }
+
+    /// `hmm_do_fault` of the 7.3 cycle: the VMA is looked up again, nothing but the mmap lock is held.
+    fn fault_outside(&mut self, span: PageRange, need: Flags) -> Result<(), Errno> {
+        let Some(vma) = self.at.vmas.find(span.start()) else { return Err(Errno::Fault) };
+        match self.fault_span(vma, span, need) {
+            Ok(()) | Err(Break::Again) => Ok(()),
+            Err(Break::Failed(e)) => Err(e),
+            Err(Break::Fault(..)) => unreachable!("faults are taken here"),
+        }
+    }
+
+    /// The inner loop of `hmm_vma_walk_pmd` over one PTE table, with `hmm_vma_handle_pte` inlined for the entries that
+    /// every table is full of.
+    #[inline(always)]
+    fn walk_ptes(
+        &mut self,
+        vma: &'a Vma,
+        pmd: Slot<'a>,
+        table: crate::memory::Table<'a>,
+        part: PageRange,
+    ) -> Result<(), Break> {
+        let n = part.nr_pages() as usize;
+        let first_slot = self.slot_of(part.start());
+        let first = part.start().index(Level::Pte);
+        for k in 0..n {
+            let e = table.ptep_get(first + k);
+            self.c.add(Count::PtesVisited, 1);
+            if e.is_plain_present() {
+                let cpu = if e.is_write() { Flags::VALID.union(Flags::WRITE) } else { Flags::VALID };
+                if self.may_fault {
+                    self.c.add(Count::WishesRead, 1);
+                    let need = need_fault(self.slots.wish(first_slot + k), cpu);
+                    if !need.is_empty() {
+                        let from = part.start().add_pages(k as u64);
+                        return Err(self.fault(vma, PageRange::between(from, part.end()), need));
+                    }
+                }
+                self.c.add(Count::SlotsWritten, 1);
+                self.slots.put(first_slot + k, Answer { pfn: e.plain_pfn(), flags: cpu, order: 0 });
+            } else {
+                let at = part.start().add_pages(k as u64);
+                self.handle_pte(vma, pmd, e, PageRange::between(at, part.end()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `hmm_vma_handle_pte` for an entry that is not plainly present: `rest` runs from its page to the end of the
+    /// slice.
+    fn handle_pte(&mut self, vma: &'a Vma, pmd: Slot<'a>, e: Entry, rest: PageRange) -> Result<(), Break> {
+        let i = self.slot_of(rest.start());
+        let wish = if self.may_fault {
+            self.c.add(Count::WishesRead, 1);
+            self.slots.wish(i)
+        } else {
+            Flags::empty()
+        };
+        if e.is_none_mostly() {
+            let need = need_fault(wish, Flags::empty());
+            if !need.is_empty() {
+                return Err(self.fault(vma, rest, need));
+            }
+            self.store(i, Answer::NONE);
+            return Ok(());
+        }
+        if !e.is_present() {
+            return self.handle_nonpresent(vma, pmd, e, rest, wish);
+        }
+        let cpu = cpu_flags(e);
+        let need = need_fault(wish, cpu);
+        if !need.is_empty() {
+            return Err(self.fault(vma, rest, need));
+        }
+        // vm_normal_page() is NULL, and it is neither device memory nor the zero page.
+        if e.is_special() && !e.is_devmap() && e.pfn() != self.at.mm.system().zero_pfn() {
+            if !need_fault(wish, Flags::empty()).is_empty() {
+                return Err(Break::Failed(Errno::Fault));
+            }
+            self.store(i, Answer::ERROR);
+            return Ok(());
+        }
+        self.store(i, Answer { pfn: e.pfn().get(), flags: cpu, order: 0 });
+        Ok(())
+    }
+
+    fn handle_nonpresent(
+        &mut self,
+        vma: &'a Vma,
+        pmd: Slot<'a>,
+        e: Entry,
+        rest: PageRange,
+        wish: Flags,
+    ) -> Result<(), Break> {
+        let i = self.slot_of(rest.start());
+        let swp = e.swp();
+        if swp.is_device_private() && self.at.mm.phys().page(swp.pfn()).owner() == self.owner {
+            let write = if swp.is_device_private_write() { Flags::WRITE } else { Flags::empty() };
+            self.store(
+                i,
+                Answer { pfn: swp.pfn().get(), flags: Flags::VALID | Flags::DEVICE | write, order: 0 },
+            );
+            return Ok(());
+        }
+        let need = need_fault(wish, Flags::empty());
+        if need.is_empty() {
+            self.store(i, Answer::NONE);
+            return Ok(());
+        }
+        if swp.is_swap() || swp.is_device_exclusive() || (swp.is_device_private() && Q::FAULTS_FOREIGN_DEVICE)
+        {
+            return Err(self.fault(vma, rest, need));
+        }
+        if swp.is_migration() {
+            self.last = rest.start();
+            self.c.add(Count::MigrationWaits, 1);
+            self.at.mm.migration_entry_wait(pmd, rest.start());
+            return Err(Break::Again);
+        }
+        Err(Break::Failed(Errno::Fault))
+    }
+
+    #[inline(always)]
+    fn store(&mut self, i: usize, answer: Answer) {
+        self.c.add(Count::SlotsWritten, 1);
+        self.slots.put(i, answer);
+    }
+
+    /// `hmm_vma_handle_pmd` and its kin: a leaf above the PTE level, clipped to `part`.
+    fn handle_leaf(&mut self, vma: &'a Vma, e: Entry, level: Level, part: PageRange) -> Result<(), Break> {
+        self.c.add(Count::HugeLeaves, 1);
+        let flags = cpu_flags(e);
+        let need = self.range_need_fault(part, flags);
+        if !need.is_empty() {
+            return Err(self.fault(vma, part, need));
+        }
+        let order = match level {
+            // A protnone leaf reports its frame without flags and without order.
+            _ if flags.is_empty() => 0,
+            Level::Pmd => PMD_ORDER,
+            _ => PUD_ORDER,
+        };
+        let within = part.start().pages_since(part.start().align_down(level));
+        let (i, n) = (self.slot_of(part.start()), part.nr_pages() as usize);
+        self.c.add(Count::SlotsWritten, n as u64);
+        self.slots.put_run(i, n, Answer { pfn: e.pfn().get() + within, flags, order });
+        Ok(())
+    }
+}
+
+impl<'a, S: Slots, Q: Quirks, C: Counters> WalkOps<'a> for HmmWalk<'a, '_, S, Q, C> {
+    type Break = Break;
+
+    /// `hmm_vma_walk_test`.
+    fn test_walk(&mut self, vma: &'a Vma, part: PageRange) -> Result<Visit, Break> {
+        self.c.add(Count::VmasVisited, 1);
+        let mut refused = VmFlags::IO | VmFlags::PFNMAP;
+        if Q::REFUSES_MIXEDMAP {
+            refused |= VmFlags::MIXEDMAP;
+        }
+        if !vma.flags.intersects(refused) && vma.has(VmFlags::READ) {
+            return Ok(Visit::Walk);
+        }
+        if !self.range_need_fault(part, Flags::empty()).is_empty() {
+            return Err(Break::Failed(Errno::Fault));
+        }
+        self.fill(part, Answer::ERROR);
+        Ok(Visit::Skip)
+    }
+
+    /// `hmm_vma_walk_hole`.
+    fn pte_hole(&mut self, vma: Option<&'a Vma>, part: PageRange) -> Result<(), Break> {
+        self.c.add(Count::Holes, 1);
+        let need = self.range_need_fault(part, Flags::empty());
+        let Some(vma) = vma else {
+            if !need.is_empty() {
+                return Err(Break::Failed(Errno::Fault));
+            }
+            self.fill(part, Answer::ERROR);
+            return Ok(());
+        };
+        if !need.is_empty() {
+            return Err(self.fault(vma, part, need));
+        }
+        self.fill(part, Answer::NONE);
+        Ok(())
+    }
+
+    /// `hmm_vma_walk_pmd`.
+    fn pmd_entry(&mut self, vma: &'a Vma, pmd: Slot<'a>, part: PageRange) -> Result<(), Break> {
+        loop {
+            self.c.add(Count::PmdsVisited, 1);
+            // pte_offset_map .. pte_unmap: a table read here stays a table until the guard is gone.
+            let rcu = rcu::read_lock();
+            let e = pmd.read();
+            if e.is_table() {
+                let table = self.at.mm.phys().table(e.pfn());
+                return self.walk_ptes(vma, pmd, table, part);
+            }
+            drop(rcu);
+            if e.is_none() {
+                return self.pte_hole(Some(vma), part);
+            }
+            if e.is_swp() && e.swp().is_migration() {
+                if self.range_need_fault(part, Flags::empty()).is_empty() {
+                    self.fill(part, Answer::NONE);
+                    return Ok(());
+                }
+                self.last = part.start();
+                self.c.add(Count::MigrationWaits, 1);
+                self.at.mm.pmd_migration_entry_wait(pmd);
+                return Err(Break::Again);
+            }
+            if !e.is_huge() {
+                // Any other non-present entry, or a bad one.
+                if !self.range_need_fault(part, Flags::empty()).is_empty() {
+                    return Err(Break::Failed(Errno::Fault));
+                }
+                self.fill(part, Answer::ERROR);
+                return Ok(());
+            }
+            // Read once more: it may be split by now, then the loop meets the table.
+            let again = pmd.read();
+            if again.is_huge() {
+                return self.handle_leaf(vma, again, Level::Pmd, part);
+            }
+        }
+    }
+
+    /// `hmm_vma_walk_pud` on a leaf.
+    fn pud_leaf(&mut self, vma: &'a Vma, e: Entry, part: PageRange) -> Result<(), Break> {
+        self.handle_leaf(vma, e, Level::Pud, part)
+    }
+
+    /// `hmm_vma_walk_hugetlb_entry`: decides on the wish of the first slot alone, and stores order (and meaningless
+    /// frame bits) even for an entry that is not present.
+    fn hugetlb_entry(&mut self, vma: &'a Vma, slot: Slot<'a>, part: PageRange) -> Result<(), Break> {
+        self.c.add(Count::HugeLeaves, 1);
+        let level = vma.hugetlb_level();
+        let guard = slot.lock();
+        let e = slot.read();
+        let flags = cpu_flags(e);
+        let i = self.slot_of(part.start());
+        if self.may_fault {
+            self.c.add(Count::WishesRead, 1);
+            let need = need_fault(self.slots.wish(i), flags);
+            if !need.is_empty() {
+                drop(guard);
+                return Err(self.fault(vma, part, need));
+            }
+        }
+        let within = part.start().pages_since(part.start().align_down(level));
+        let n = part.nr_pages() as usize;
+        self.c.add(Count::SlotsWritten, n as u64);
+        self.slots.put_run(i, n, Answer { pfn: e.pfn().get() + within, flags, order: level.order() });
+        Ok(())
+    }
+}

@@ -1,0 +1,202 @@
+//! The device's side: its page table, the invalidate callback, the canonical loop with its retry policies.
+//!
+//! Models the loop every driver writes around hmm_range_fault (semantics 3.6): read_begin, walk, take the driver's
+//! lock, read_retry, program the device, unlock; on a collision again. The callback stores the sequence and tears down
+//! the overlap under the same lock.
+
+use crate::addr::{PAGE_SHIFT, PageRange, Pfn, VirtAddr};
+use crate::backend::Backend;
+use crate::counters::{Count, Counters};
+use crate::mm::{Errno, Mm};
+use crate::notifier::{Event, EventKind, Invalidate, Subscription};
+use crate::request::Request;
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering::*};
+use std::sync::Arc;
+
+/// A device page-table entry: frame << 12, order in bits 2..7, bit 1 write, bit 0 valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub struct DeviceEntry(pub u64);
+
+impl DeviceEntry {
+    /// An entry for one base page or for the first page of a larger mapping.
+    #[inline(always)]
+    pub const fn new(pfn: Pfn, write: bool, order: u8) -> DeviceEntry {
+        DeviceEntry(pfn.get() << PAGE_SHIFT | (order as u64) << 2 | (write as u64) << 1 | 1)
+    }
+    /// Whether it maps anything.
+    #[inline(always)]
+    pub const fn is_valid(self) -> bool {
+        self.0 & 1 != 0
+    }
+    /// Whether the device may write.
+    #[inline(always)]
+    pub const fn is_write(self) -> bool {
+        self.0 & 2 != 0
+    }
+    /// The frame.
+    #[inline(always)]
+    pub const fn pfn(self) -> Pfn {
+        Pfn::new(self.0 >> PAGE_SHIFT)
+    }
+}
+
+/// The device page table of one mirrored range: one entry per base page.
+#[derive(Debug)]
+pub struct DeviceTable {
+    range: PageRange,
+    entries: Vec<DeviceEntry>,
+}
+
+impl DeviceTable {
+    /// An empty table over `range`.
+    pub fn new(range: PageRange) -> DeviceTable {
+        DeviceTable { range, entries: vec![DeviceEntry::default(); range.nr_pages() as usize] }
+    }
+    /// What it covers.
+    pub fn range(&self) -> PageRange {
+        self.range
+    }
+    /// The entries of `range`, which lies inside.
+    #[inline]
+    pub fn entries_mut(&mut self, range: PageRange) -> &mut [DeviceEntry] {
+        let from = range.start().pages_since(self.range.start()) as usize;
+        &mut self.entries[from..from + range.nr_pages() as usize]
+    }
+    /// The entry of the page at `addr`.
+    pub fn get(&self, addr: VirtAddr) -> DeviceEntry {
+        self.entries[addr.pages_since(self.range.start()) as usize]
+    }
+    /// Every entry with its address.
+    pub fn iter(&self) -> impl Iterator<Item = (VirtAddr, DeviceEntry)> + '_ {
+        self.entries.iter().enumerate().map(|(i, e)| (self.range.start().add_pages(i as u64), *e))
+    }
+    /// Forgets what it knows of `range`.
+    pub fn clear(&mut self, range: PageRange) {
+        let part = range.clip(self.range);
+        self.entries_mut(part).fill(DeviceEntry::default());
+    }
+}
+
+/// What the mirror does after a collision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RetryPolicy {
+    /// Start over at once, without limit.
+    #[default]
+    AtOnce,
+    /// Start over at once, at most this often, then -EBUSY.
+    Attempts(u32),
+    /// Let the processor do something else first, longer each time (`crossbeam_utils::Backoff`).
+    BackOff,
+}
+
+/// A device that mirrors one range of an address space.
+pub struct Mirror {
+    mm: Arc<Mm>,
+    sub: Arc<Subscription>,
+    state: Arc<State>,
+}
+
+struct State {
+    /// The driver's lock (`user_lock`) and what it protects.
+    device: Mutex<DeviceTable>,
+    owner: u64,
+    invalidations: AtomicU64,
+}
+
+impl Invalidate for State {
+    fn invalidate(&self, sub: &Subscription, event: &Event, cur_seq: u64) -> bool {
+        // A device's own migration is no news to it (dmirror_interval_invalidate).
+        if event.kind == EventKind::Migrate && event.owner == self.owner && self.owner != 0 {
+            return true;
+        }
+        let mut device = if event.blockable {
+            self.device.lock()
+        } else {
+            match self.device.try_lock() {
+                Some(d) => d,
+                None => return false,
+            }
+        };
+        sub.set_seq(cur_seq);
+        device.clear(event.range);
+        // Relaxed: a statistic.
+        self.invalidations.fetch_add(1, Relaxed);
+        true
+    }
+}
+
+impl core::fmt::Debug for Mirror {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Mirror({:?})", self.sub)
+    }
+}
+
+impl Mirror {
+    /// Subscribes to `range` of `mm`. `owner` marks the device's own memory, 0 if it has none.
+    pub fn new(mm: &Arc<Mm>, range: PageRange, owner: u64) -> Mirror {
+        let state = Arc::new(State {
+            device: Mutex::new(DeviceTable::new(range)),
+            owner,
+            invalidations: AtomicU64::new(0),
+        });
+        let sub = mm.notifier.insert(range, Arc::clone(&state) as Arc<dyn Invalidate>);
+        Mirror { mm: Arc::clone(mm), sub, state }
+    }
+    /// The subscription, for callers that drive a backend themselves.
+    pub fn subscription(&self) -> &Subscription {
+        &self.sub
+    }
+    /// The device page table, under the driver's lock.
+    pub fn device(&self) -> MutexGuard<'_, DeviceTable> {
+        self.state.device.lock()
+    }
+    /// Callbacks that tore something down so far.
+    pub fn invalidations(&self) -> u64 {
+        self.state.invalidations.load(Relaxed)
+    }
+
+    /// The canonical loop: until the mirror of the request's range is valid, or an error or the policy ends it.
+    ///
+    /// # Errors
+    /// What the backend's API returned; -EBUSY when the policy gave up.
+    pub fn refresh<B: Backend, C: Counters>(
+        &self,
+        backend: &mut B,
+        request: &Request<'_>,
+        policy: RetryPolicy,
+        c: &mut C,
+    ) -> Result<(), Errno> {
+        let backoff = crossbeam_utils::Backoff::new();
+        let mut attempts = 0;
+        loop {
+            backend.prepare(request, c);
+            let seq = self.mm.notifier.read_begin(&self.sub);
+            match backend.walk(&self.mm, &self.sub, seq, c) {
+                Ok(seq) => {
+                    let mut device = self.state.device.lock();
+                    if !self.sub.read_retry(seq) {
+                        backend.consume(&mut device, c);
+                        return Ok(());
+                    }
+                }
+                Err(Errno::Busy) => {}
+                Err(e) => return Err(e),
+            }
+            c.add(Count::Retries, 1);
+            attempts += 1;
+            match policy {
+                RetryPolicy::AtOnce => {}
+                RetryPolicy::Attempts(n) if attempts >= n => return Err(Errno::Busy),
+                RetryPolicy::Attempts(_) => {}
+                RetryPolicy::BackOff => backoff.snooze(),
+            }
+        }
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        self.mm.notifier.remove(&self.sub);
+    }
+}

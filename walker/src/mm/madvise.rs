@@ -1,0 +1,153 @@
+//! madvise(2): `madvise_walk_vmas`, `madvise_vma_behavior`, `madvise_populate` (mm/madvise.c, 6.12).
+
+use crate::addr::PageRange;
+use crate::mm::fault::VmFault;
+use crate::mm::vma::{VmFlags, Vma};
+use crate::mm::{Errno, Mm};
+use crate::notifier::{Event, EventKind};
+
+/// MADV_*.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are those of madvise(2)
+pub enum Advice {
+    DontNeed,
+    Hugepage,
+    NoHugepage,
+    PopulateRead,
+    PopulateWrite,
+    Random,
+    Sequential,
+    DontFork,
+    DoFork,
+    WipeOnFork,
+    KeepOnFork,
+}
+
+impl Mm {
+    /// madvise(2) on a page-aligned range.
+    ///
+    /// # Errors
+    /// -ENOMEM where the range has gaps (mapped parts are advised all the same), -EINVAL where a VMA does not take the
+    /// advice; -EFAULT when population ends in a signal, -EHWPOISON at poisoned memory.
+    pub fn madvise(&self, range: PageRange, advice: Advice) -> Result<(), Errno> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        match advice {
+            Advice::PopulateRead => self.madvise_populate(range, false),
+            Advice::PopulateWrite => self.madvise_populate(range, true),
+            Advice::DontNeed => {
+                let vmas = self.mmap_read();
+                let mut gap = false;
+                let mut at = range.start();
+                while at < range.end() {
+                    let Some(vma) = vmas.find_from(at) else {
+                        gap = true;
+                        break;
+                    };
+                    let part = range.clip(vma.range);
+                    if part.is_empty() {
+                        gap = true;
+                        break;
+                    }
+                    gap |= part.start() > at;
+                    at = part.end();
+                    self.madvise_dontneed(vma, part)?;
+                }
+                if gap { Err(Errno::NoMem) } else { Ok(()) }
+            }
+            _ => self.madvise_flags(range, advice),
+        }
+    }
+
+    /// `madvise_dontneed_single_vma`.
+    fn madvise_dontneed(&self, vma: &Vma, part: PageRange) -> Result<(), Errno> {
+        let part = if vma.has(VmFlags::HUGETLB) {
+            self.hugetlb_dontneed_part(vma, part)?
+        } else if vma.flags.intersects(VmFlags::PFNMAP | VmFlags::LOCKED) {
+            return Err(Errno::Inval);
+        } else {
+            part
+        };
+        if !part.is_empty() {
+            self.zap_page_range_single(vma, part);
+        }
+        Ok(())
+    }
+
+    /// `zap_page_range_single`: zaps inside one CLEAR event.
+    pub fn zap_page_range_single(&self, vma: &Vma, part: PageRange) {
+        self.notifier.during(&Event::new(EventKind::Clear, part), || self.zap_page_range(vma, part));
+    }
+
+    /// The advice that only changes VMA flags.
+    fn madvise_flags(&self, range: PageRange, advice: Advice) -> Result<(), Errno> {
+        let mut vmas = self.mmap_write();
+        let mut at = range.start();
+        let mut gap = false;
+        while at < range.end() {
+            let Some(vma) = vmas.find_from(at) else {
+                gap = true;
+                break;
+            };
+            let part = range.clip(vma.range);
+            if part.is_empty() {
+                gap = true;
+                break;
+            }
+            gap |= part.start() > at;
+            at = part.end();
+            let flags = new_flags(vma, advice)?;
+            if flags != vma.flags {
+                self.modify_vma(&mut vmas, part, |v| v.flags = flags);
+            }
+        }
+        if gap { Err(Errno::NoMem) } else { Ok(()) }
+    }
+
+    /// `madvise_populate`: `faultin_page_range` VMA by VMA.
+    fn madvise_populate(&self, range: PageRange, write: bool) -> Result<(), Errno> {
+        let vmas = self.mmap_read();
+        let locked = self.locked(&vmas);
+        let mut at = range.start();
+        while at < range.end() {
+            let Some(vma) = vmas.find(at) else { return Err(Errno::NoMem) };
+            let part = PageRange::between(at, vma.end().min(range.end()));
+            // check_vma_flags
+            let right = if write { VmFlags::WRITE } else { VmFlags::READ };
+            if vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) || !vma.has(right) {
+                return Err(Errno::Inval);
+            }
+            locked.faultin_range(vma, part, write).map_err(|r| {
+                if r.contains(VmFault::OOM) {
+                    Errno::NoMem
+                } else if r.contains(VmFault::HWPOISON) {
+                    Errno::HwPoison
+                } else {
+                    Errno::Fault
+                }
+            })?;
+            at = part.end();
+        }
+        Ok(())
+    }
+}
+
+/// `madvise_vma_behavior` for advice that only changes flags.
+fn new_flags(vma: &Vma, advice: Advice) -> Result<VmFlags, Errno> {
+    let f = vma.flags;
+    let reads = VmFlags::SEQ_READ | VmFlags::RAND_READ;
+    Ok(match advice {
+        Advice::Hugepage => f - VmFlags::NOHUGEPAGE | VmFlags::HUGEPAGE,
+        Advice::NoHugepage => f - VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE,
+        Advice::Random => f - reads | VmFlags::RAND_READ,
+        Advice::Sequential => f - reads | VmFlags::SEQ_READ,
+        Advice::DontFork => f | VmFlags::DONTCOPY,
+        Advice::DoFork if vma.has(VmFlags::IO) => return Err(Errno::Inval),
+        Advice::DoFork => f - VmFlags::DONTCOPY,
+        Advice::WipeOnFork if !vma.is_anonymous() || vma.is_shared() => return Err(Errno::Inval),
+        Advice::WipeOnFork => f | VmFlags::WIPEONFORK,
+        Advice::KeepOnFork => f - VmFlags::WIPEONFORK,
+        _ => f,
+    })
+}

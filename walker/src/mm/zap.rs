@@ -1,0 +1,126 @@
+//! Taking entries away: `unmap_vmas`, `zap_page_range_single`, `zap_pte_range`, `zap_huge_pmd` (mm/memory.c,
+//! mm/huge_memory.c, 6.12).
+//!
+//! The caller issues the event around the whole zap: UNMAP for munmap, CLEAR for MADV_DONTNEED and truncation. Frames
+//! are dropped inside it. Left out: the TLB batch, whose flush comes after the event in the kernel.
+
+use crate::addr::{Level, PTRS_PER_TABLE, PageRange};
+use crate::arch::Entry;
+use crate::counters::NoCounts;
+use crate::memory::PageKind;
+use crate::memory::Table;
+use crate::mm::Mm;
+use crate::mm::tables::{Slot, below};
+use crate::mm::vma::{VmFlags, Vma};
+
+impl Mm {
+    /// `unmap_page_range`: every entry of `range`, which lies in `vma`, becomes none (file mappings under uffd-wp keep
+    /// a marker). Needs the mmap lock at least for reading.
+    pub fn zap_page_range(&self, vma: &Vma, range: PageRange) {
+        if vma.has(VmFlags::HUGETLB) {
+            return self.zap_hugetlb(vma, range);
+        }
+        self.zap_level(vma, self.root(), self.geometry().root(), range);
+    }
+
+    fn zap_level(&self, vma: &Vma, table: Table<'_>, level: Level, range: PageRange) {
+        let mut addr = range.start();
+        while addr < range.end() {
+            let next = addr.next_boundary(level, range.end());
+            let slot = Slot { table, index: addr.index(level) };
+            let part = PageRange::between(addr, next);
+            let e = slot.read();
+            if level == Level::Pmd && !e.is_table() {
+                if !e.is_none() {
+                    self.zap_pmd_leaf(vma, slot, part);
+                }
+            } else if level == Level::Pmd {
+                self.zap_pte_range(vma, slot, part);
+            } else if e.is_table() {
+                self.zap_level(vma, self.phys().table(e.pfn()), below(level), part);
+            }
+            addr = next;
+        }
+    }
+
+    /// A huge leaf: whole, or split first and then by PTE.
+    fn zap_pmd_leaf(&self, vma: &Vma, pmd: Slot<'_>, part: PageRange) {
+        if part.nr_pages() as usize != PTRS_PER_TABLE {
+            self.split_huge_pmd(vma, pmd, part.start(), &mut NoCounts);
+        } else {
+            let guard = pmd.lock();
+            let e = pmd.read();
+            if e.is_huge() || e.is_swp() {
+                // zap_huge_pmd
+                pmd.replace(Entry::NONE);
+                let spare = vma.is_anonymous().then(|| self.withdraw(pmd.table).pfn());
+                drop(guard);
+                if let Some(spare) = spare {
+                    self.phys().free_table(spare);
+                }
+                if e.is_swp() {
+                    self.phys().remove_rmap_huge(e.swp().pfn());
+                    self.phys().put(e.swp().pfn(), 1);
+                } else if !vma.is_anonymous() {
+                    self.zap_huge_file_leaf(vma, e);
+                } else if self.phys().page(e.pfn()).kind() != PageKind::HugeZero {
+                    self.phys().remove_rmap_huge(e.pfn());
+                    self.phys().put(e.pfn(), 1);
+                }
+                return;
+            }
+        }
+        self.zap_pte_range(vma, pmd, part);
+    }
+
+    /// `zap_pte_range`.
+    fn zap_pte_range(&self, vma: &Vma, pmd: Slot<'_>, part: PageRange) {
+        let Some((table, _guard)) = self.lock_pte_table(pmd) else { return };
+        let mut addr = part.start();
+        while addr < part.end() {
+            let i = addr.index(Level::Pte);
+            let e = table.ptep_get(i);
+            if !e.is_none() {
+                let keep = self.zap_entry(vma, e);
+                table.replace(i, keep);
+            }
+            addr = addr.add_pages(1);
+        }
+    }
+
+    /// Drops what one PTE-level entry holds; returns what must stay in its place.
+    fn zap_entry(&self, vma: &Vma, e: Entry) -> Entry {
+        if e.is_present() {
+            if !e.is_special() {
+                if e.is_dirty() && self.phys().page(e.pfn()).kind() == PageKind::File {
+                    self.phys().page(e.pfn()).set(crate::memory::page::PG_DIRTY);
+                }
+                self.phys().unmap_pte(e.pfn());
+            }
+            return Entry::NONE;
+        }
+        let swp = e.swp();
+        if swp.is_swap() {
+            self.system().swap_free_entry(swp.offset());
+        } else if swp.is_device_private() || swp.is_migration() {
+            // Both still count as mappings of the page they name.
+            self.phys().unmap_pte(swp.pfn());
+        } else if swp.is_device_exclusive() {
+            self.phys().unmap_pte(swp.pfn());
+        } else if swp.is_marker() && !vma.is_anonymous() && vma.has(VmFlags::UFFD_WP) {
+            return e;
+        }
+        Entry::NONE
+    }
+
+    /// Drops what a huge leaf of a file mapping holds.
+    pub(crate) fn zap_huge_file_leaf(&self, _vma: &Vma, e: Entry) {
+        if e.is_present() {
+            if e.is_dirty() {
+                self.phys().page(e.pfn()).set(crate::memory::page::PG_DIRTY);
+            }
+            self.phys().remove_rmap_huge(e.pfn());
+            self.phys().put(e.pfn(), 1);
+        }
+    }
+}

@@ -1,3 +1,4 @@
 //! Address-space shapes, requests, churn, recorded scenarios and captured shapes.
 //! No clock, no threads, no process: everything that touches the world is in `bench`.
 
+pub mod capture;

@@ -300,3 +300,45 @@ proptest! {
         prop_assert_eq!(shape.summary(), after.summary());
     }
 }
+
+#[test]
+fn committed_captures_load_and_are_what_their_readme_says() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("captured");
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let mut names = vec![];
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        let Some(name) = file.strip_suffix(".shape.gz") else { continue };
+        assert!(path.metadata().unwrap().len() < 200 << 10, "{file} is not small");
+        let shape = Shape::load(&path).unwrap();
+        assert_eq!(shape.name, name);
+        assert!(!shape.made.is_empty() && !shape.description.is_empty() && !shape.missing.is_empty());
+        // The README's row: | `name` | VMAs | mapped pages, … | huge | shared | writable | runs, mean pages |
+        let sum = shape.summary();
+        let comma = |n: u64| match n {
+            0..1000 => n.to_string(),
+            _ => format!("{},{:03}", n / 1000, n % 1000),
+        };
+        let percent = |n: u64| match n {
+            0 => "0".to_owned(),
+            _ => format!("{:.1} %", 100.0 * n as f64 / sum.nr_mapped as f64),
+        };
+        let row = format!(
+            "| `{name}` | {} | {} pages, {} MiB | {} | {} | {} | {}, {:.1} pages",
+            sum.nr_vmas,
+            comma(sum.nr_mapped),
+            (sum.nr_mapped + 128) / 256,
+            percent(sum.nr_huge),
+            percent(sum.nr_anon_shared),
+            percent(sum.nr_likely_writable),
+            comma(sum.nr_runs),
+            sum.mean_run_pages(),
+        );
+        assert!(readme.contains(&row), "not in README.md: {row}");
+        assert!(readme.contains(&format!("**{name}**")), "no paragraph for {name}");
+        names.push(name.to_owned());
+    }
+    names.sort();
+    assert_eq!(names, ["interpreter", "jvm_thp", "kv_bgsave", "prefork_worker"]);
+}

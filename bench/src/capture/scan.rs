@@ -1,0 +1,77 @@
+//! The door to the `PAGEMAP_SCAN` ioctl (kernel 6.7; fs/proc/task_mmu.c, include/uapi/linux/fs.h).
+#![allow(unsafe_code)] // reason: an ioctl with a pointer to a struct has no safe wrapper in libc or std
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// `PAGE_IS_*` that are asked for.
+pub(super) const WRITTEN: u64 = 1 << 1;
+pub(super) const PRESENT: u64 = 1 << 3;
+pub(super) const SWAPPED: u64 = 1 << 4;
+pub(super) const ZERO: u64 = 1 << 5;
+pub(super) const HUGE: u64 = 1 << 6;
+
+/// `struct page_region`: byte addresses `start..end` whose pages have the same `categories`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Region {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) categories: u64,
+}
+
+/// `struct pm_scan_arg`.
+#[repr(C)]
+#[derive(Default)]
+struct Arg {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+const _: () = assert!(size_of::<Arg>() == 96 && size_of::<Region>() == 24);
+
+/// `_IOWR('f', 16, struct pm_scan_arg)`.
+const PAGEMAP_SCAN: libc::Ioctl = 0xc060_6610_u32 as libc::Ioctl;
+
+/// Scans byte addresses `start..end` of the process whose pagemap is open. Fills `regions` with what fits (64 to
+/// 4,096 regions) and returns the address where the walk stopped, `end` when all is done.
+///
+/// Every page is asked for, the empty ones too: on kernels that do so, a none entry in a PTE table comes back as
+/// `WRITTEN` alone, a hole as nothing.
+///
+/// # Errors
+///
+/// `ENOTTY` before 6.7; `ESRCH` if the process has ended; `EINVAL` for addresses beyond user space.
+pub(super) fn scan(pagemap: &File, start: u64, end: u64, regions: &mut Vec<Region>) -> io::Result<u64> {
+    const CAPACITY: usize = 4096;
+    regions.clear();
+    regions.resize(CAPACITY, Region::default());
+    let mut arg = Arg {
+        size: size_of::<Arg>() as u64,
+        start,
+        end,
+        vec: regions.as_mut_ptr().expose_provenance() as u64,
+        vec_len: CAPACITY as u64,
+        return_mask: WRITTEN | PRESENT | SWAPPED | ZERO | HUGE,
+        ..Arg::default()
+    };
+    // SAFETY: the request number encodes a read and write of 96 bytes, the size of `Arg`, which is repr(C), laid out as
+    // the kernel's struct and borrowed mutably for the call. The kernel writes at most `vec_len` regions of 24 bytes to
+    // `vec`, which is the live allocation of `regions` with that length and any bytes are valid in it. An fd that is
+    // no pagemap, or an older kernel, answers ENOTTY and writes nothing.
+    let n = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut arg) };
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    regions.truncate(n);
+    Ok(arg.walk_end)
+}

@@ -52,14 +52,8 @@ impl fmt::Display for RecordingError {
     }
 }
 
-impl std::error::Error for RecordingError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { source, .. } => Some(source),
-            Self::Malformed { .. } => None,
-        }
-    }
-}
+// `Display` already says what the source says, so that a chain of causes does not say it twice.
+impl std::error::Error for RecordingError {}
 
 /// A malformed value inside a line, before it is known which file and line that is.
 #[derive(Clone, Debug, PartialEq, Eq)]

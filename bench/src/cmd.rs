@@ -1,0 +1,3 @@
+//! The sub-commands, one a file.
+
+pub(crate) mod conform;

@@ -12,5 +12,6 @@ pub(crate) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    Conform(crate::cmd::conform::ConformArgs),
     Capture(CaptureArgs),
 }

@@ -10,13 +10,11 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let result = match cli::Cli::parse().command {
-        cli::Command::Capture(args) => cmd::capture::run(&args),
+        cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),
+        cli::Command::Conform(args) => cmd::conform::run(&args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        eprintln!("walkbench: {error:#}");
+        ExitCode::from(2)
+    })
 }

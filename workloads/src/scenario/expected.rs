@@ -1,0 +1,49 @@
+//! What the kernel returned and showed at one step.
+
+use super::codes::{PmCode, RawCode, ScanCode, SnapshotCode};
+use super::rle::Rle;
+use super::vma::VmaRange;
+
+/// What the kernel returned from an operation and showed after it. What the recording leaves out is `None` and is
+/// not compared. Lists are over the whole window, `out` over the pages of the operation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Expected {
+    /// 0, `-errno`, or for touches the number of pages that worked.
+    pub ret: i64,
+    /// Pages whose touch raised `SIGSEGV`.
+    pub segv: Option<u64>,
+    /// Pages whose touch raised `SIGBUS`.
+    pub bus: Option<u64>,
+    /// Calls of `hmm_range_fault()` until it did not return `-EBUSY`.
+    pub calls: Option<u64>,
+    /// Pages the driver says it copied or migrated.
+    pub cpages: Option<u64>,
+    /// Device faults the driver counted.
+    pub faults: Option<u64>,
+    /// `hmm_pfns` after `hfault` or `hpage`.
+    pub out: Option<Rle<RawCode>>,
+    /// `hmm_pfns` of one snapshot call over the window.
+    pub raw: Option<Rle<RawCode>>,
+    /// Bytes of `HMM_DMIRROR_SNAPSHOT` of device 0.
+    pub snapshot: Option<Rle<SnapshotCode>>,
+    /// The same of device 1.
+    pub snapshot1: Option<Rle<SnapshotCode>>,
+    /// `/proc/self/pagemap`.
+    pub pm: Option<Rle<PmCode>>,
+    /// `PAGEMAP_SCAN`.
+    pub scan: Option<Rle<ScanCode>>,
+    /// `/proc/self/maps`.
+    pub vma: Option<Vec<VmaRange>>,
+}
+
+impl Expected {
+    /// Whether anything was observed after the operation, so that a machine has to be observed too.
+    pub fn is_observed(&self) -> bool {
+        self.raw.is_some()
+            || self.snapshot.is_some()
+            || self.snapshot1.is_some()
+            || self.pm.is_some()
+            || self.scan.is_some()
+            || self.vma.is_some()
+    }
+}

@@ -30,13 +30,17 @@ pub mod huge;
 pub mod hugetlb;
 pub mod madvise;
 pub mod migrate;
+pub mod mlock;
 pub mod mmap;
+pub mod mremap;
 pub mod pagemap;
 pub mod protect;
 pub mod rmap;
 pub mod swap;
 pub mod system;
 pub mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod touch;
 pub mod vma;
 pub mod wp;

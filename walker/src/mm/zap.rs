@@ -18,7 +18,7 @@ impl Mm {
     /// a marker). Needs the mmap lock at least for reading.
     pub fn zap_page_range(&self, vma: &Vma, range: PageRange) {
         if vma.has(VmFlags::HUGETLB) {
-            return self.zap_hugetlb(vma, range);
+            return self.zap_hugetlb(vma, range, false);
         }
         self.zap_level(vma, self.root(), self.geometry().root(), range);
     }

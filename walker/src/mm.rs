@@ -14,6 +14,7 @@
 //! | [`huge`] | transparent huge pages: fault, write protect, split |
 //! | [`file`], [`swap`], [`hugetlb`] | page cache and shared memory; swap; hugetlb pages |
 //! | [`zap`], [`protect`], [`fork`], [`mmap`], ... | operations, one each |
+//! | [`build`] | tables written directly, for shapes too large to fault in |
 //! | [`touch`] | the processor's own access: what a load or a store by the CPU does |
 //!
 //! # Lock order
@@ -22,6 +23,7 @@
 //! lock of a file > lock of a PMD table > lock of a PTE table > frame allocator, swap map, hugetlb pool.
 //! A notifier event starts before any table lock is taken and ends after the last one is dropped.
 
+pub mod build;
 pub mod device;
 pub mod fault;
 pub mod file;

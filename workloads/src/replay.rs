@@ -18,6 +18,7 @@ use walker::counters::NoCounts;
 use walker::memory::{PageKind, PhysConfig};
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
+use walker::mm::pagemap::PagemapBits;
 use walker::mm::system::{Settings, System, ThpMode};
 use walker::mm::touch::{Access, Signal};
 use walker::mm::vma::VmFlags;
@@ -252,6 +253,29 @@ impl ModelMachine {
         self.child.as_deref().map_or(Applied::ret(-1), f)
     }
 
+    /// What pagemap and PAGEMAP_SCAN say of every page of the window.
+    fn pagemap(&self) -> (Vec<PmCode>, Vec<ScanCode>) {
+        let letters = [
+            (PagemapBits::PRESENT, PmCode::PRESENT),
+            (PagemapBits::SWAP, PmCode::SWAPPED),
+            (PagemapBits::FILE, PmCode::FILE),
+            (PagemapBits::UFFD_WP, PmCode::UFFD_WP),
+            (PagemapBits::EXCLUSIVE, PmCode::EXCLUSIVE),
+            (PagemapBits::SOFT_DIRTY, PmCode::SOFT_DIRTY),
+        ];
+        let mut pm = Vec::with_capacity(self.npages);
+        let mut scan = Vec::with_capacity(self.npages);
+        let vmas = self.mm.mmap_read();
+        let window = PageRange::pages(self.base, self.npages as u64);
+        self.mm.locked(&vmas).pagemap_range(window, |_, bits, categories| {
+            pm.push(
+                letters.iter().fold(PmCode::NONE, |c, (bit, letter)| c.with_if(bits.contains(*bit), *letter)),
+            );
+            scan.push(categories.map_or(ScanCode::NotReported, |c| ScanCode::Categories(c.bits())));
+        });
+        (pm, scan)
+    }
+
     fn vma_ranges(&self) -> Vec<VmaRange> {
         let window = PageRange::pages(self.base, self.npages as u64);
         let vmas = self.mm.mmap_read();
@@ -312,6 +336,10 @@ impl Machine for ModelMachine {
         }
     }
 
+    fn keeps_soft_dirty(&self) -> bool {
+        true
+    }
+
     fn observe(&mut self) -> Observation {
         let window = Span { off: 0, len: self.npages as u64 };
         let snapshot1 = self.dev1.then(|| {
@@ -320,11 +348,12 @@ impl Machine for ModelMachine {
         });
         self.range_fault(window, 0, 0, DEVICE[0], None);
         let raw = self.codes();
+        let (pm, scan) = self.pagemap();
         Observation {
             snapshot: raw.iter().map(|c| c.to_snapshot()).collect(),
             snapshot1,
-            pm: vec![PmCode::NONE; self.npages],
-            scan: None::<Vec<ScanCode>>,
+            pm,
+            scan: Some(scan),
             vma: self.vma_ranges(),
             raw,
         }

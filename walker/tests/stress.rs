@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 use walker::addr::{Level, PageRange, VirtAddr};
 use walker::arch::Geometry;
@@ -169,13 +170,13 @@ fn no_device_ever_holds_what_the_tables_lack() {
     let before = system.phys.nr_used();
     let mm = Mm::new(&system, Geometry::FourLevel).unwrap();
     mm.mmap(arena(), RW, MapKind::Anon, MapFlags::default(), 0).unwrap();
-    let world = World {
+    let world = Arc::new(World {
         mm: Arc::clone(&mm),
         stop: AtomicBool::new(false),
         mirrored_pages: AtomicU64::new(0),
         operations: AtomicU64::new(0),
-    };
-    let mirrors = [Mirror::new(&mm, arena(), 0), Mirror::new(&mm, arena(), 0)];
+    });
+    let mirrors = [Arc::new(Mirror::new(&mm, arena(), 0)), Arc::new(Mirror::new(&mm, arena(), 0))];
     let mut valid = 0;
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut round = 0;
@@ -183,19 +184,21 @@ fn no_device_ever_holds_what_the_tables_lack() {
     while Instant::now() < end {
         round += 1;
         world.stop.store(false, Relaxed);
-        std::thread::scope(|s| {
-            for (i, m) in mirrors.iter().enumerate() {
-                let w = &world;
-                s.spawn(move || run_mirror(w, m, 1000 * round + i as u64 + 1));
-            }
-            for i in 0..2 {
-                let w = &world;
-                s.spawn(move || run_cpu(w, 1000 * round + 100 + i));
-                s.spawn(move || run_operations(w, 1000 * round + 200 + i));
-            }
-            std::thread::sleep(Duration::from_millis(250));
-            world.stop.store(true, Relaxed);
-        });
+        // Plain threads, joined: ThreadSanitizer knows pthread_join, not the scope of an uninstrumented std.
+        let mut threads = Vec::new();
+        for (i, m) in mirrors.iter().enumerate() {
+            let (w, m) = (Arc::clone(&world), Arc::clone(m));
+            threads.push(spawn(move || run_mirror(&w, &m, 1000 * round + i as u64 + 1)));
+        }
+        for i in 0..2 {
+            let w = Arc::clone(&world);
+            threads.push(spawn(move || run_cpu(&w, 1000 * round + 100 + i)));
+            let w = Arc::clone(&world);
+            threads.push(spawn(move || run_operations(&w, 1000 * round + 200 + i)));
+        }
+        sleep(Duration::from_millis(250));
+        world.stop.store(true, Relaxed);
+        threads.into_iter().for_each(|t| t.join().unwrap());
         valid += mirrors.iter().map(|m| audit(&mm, m)).sum::<u64>();
         assert_eq!(mm.notifier.debug_state().1, 0, "an event never ended");
     }
@@ -217,7 +220,7 @@ fn no_device_ever_holds_what_the_tables_lack() {
             return;
         }
         walker::memory::rcu::flush();
-        std::thread::sleep(Duration::from_millis(1));
+        sleep(Duration::from_millis(1));
     }
     assert_eq!(system.phys.nr_used(), before + huge_zero, "frames leaked");
 }

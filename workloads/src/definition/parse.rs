@@ -10,8 +10,8 @@ use walker::backend::Capability;
 
 /// Largest size of a definition: what four levels of tables leave room for beside everything else.
 const MAX_SIZE: u64 = 16 << 40;
-/// Most pages in one call: 1 GiB.
-const MAX_CALL_PAGES: u64 = 1 << 18;
+/// Most pages in one call: 4 GiB.
+const MAX_CALL_PAGES: u64 = 1 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -146,10 +146,10 @@ fn new_flags(vma: &Vma, advice: Advice) -> Result<VmFlags, Errno> {
     let f = vma.flags;
     let reads = VmFlags::SEQ_READ | VmFlags::RAND_READ;
     Ok(match advice {
-        Advice::Hugepage => f - VmFlags::NOHUGEPAGE | VmFlags::HUGEPAGE,
-        Advice::NoHugepage => f - VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE,
-        Advice::Random => f - reads | VmFlags::RAND_READ,
-        Advice::Sequential => f - reads | VmFlags::SEQ_READ,
+        Advice::Hugepage => (f - VmFlags::NOHUGEPAGE) | VmFlags::HUGEPAGE,
+        Advice::NoHugepage => (f - VmFlags::HUGEPAGE) | VmFlags::NOHUGEPAGE,
+        Advice::Random => (f - reads) | VmFlags::RAND_READ,
+        Advice::Sequential => (f - reads) | VmFlags::SEQ_READ,
         Advice::DontFork => f | VmFlags::DONTCOPY,
         Advice::DoFork if vma.has(VmFlags::IO) => return Err(Errno::Inval),
         Advice::DoFork => f - VmFlags::DONTCOPY,

@@ -34,6 +34,7 @@ pub mod hugetlb;
 pub mod madvise;
 pub mod migrate;
 pub mod mmap;
+pub mod pagemap;
 pub mod protect;
 pub mod rmap;
 pub mod shmem;

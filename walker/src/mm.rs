@@ -15,15 +15,18 @@
 //! | [`file`], [`filemap`], [`shmem`], [`block`] | page cache; file faults; shared memory and tmpfs; a block device |
 //! | [`swap`], [`hugetlb`] | swap; hugetlb pages |
 //! | [`zap`], [`protect`], [`fork`], [`mmap`], ... | operations, one each |
+//! | [`build`] | tables written directly, for shapes too large to fault in |
 //! | [`touch`] | the processor's own access: what a load or a store by the CPU does |
 //!
 //! # Lock order
 //!
-//! `i_rwsem` of a file > `mmap_lock` (this mm's, then a child's in fork) > notifier callbacks and the driver's lock > folio lock > page-cache
-//! lock of a file > lock of a PMD table > lock of a PTE table > frame allocator, swap map, hugetlb pool.
+//! `i_rwsem` of a file > `mmap_lock` (this mm's, then a child's in fork) > notifier callbacks and the driver's lock >
+//! folio lock > page-cache lock of a file > lock of a PMD table > lock of a PTE table > frame allocator, swap map,
+//! hugetlb pool.
 //! A notifier event starts before any table lock is taken and ends after the last one is dropped.
 
 pub mod block;
+pub mod build;
 pub mod device;
 pub mod fault;
 pub mod file;

@@ -319,7 +319,10 @@ mod tests {
         let get = |page: u64| {
             let vmas = mm.mmap_read();
             let at = mm.locked(&vmas);
-            (at.pagemap(base.add_pages(page)).bits() >> 55, at.pagemap_scan(base.add_pages(page)).unwrap().bits())
+            (
+                at.pagemap(base.add_pages(page)).bits() >> 55,
+                at.pagemap_scan(base.add_pages(page)).unwrap().bits(),
+            )
         };
         const P: u64 = 1 << 8;
         assert_eq!(get(0), (P | 2 | 1, 0x8a));

@@ -19,7 +19,7 @@ use walker::memory::{PageKind, PhysConfig};
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
 use walker::mm::pagemap::PagemapBits;
-use walker::mm::system::{Settings, System, ThpMode};
+use walker::mm::system::{File, Settings, System, ThpMode};
 use walker::mm::touch::{Access, Signal};
 use walker::mm::vma::VmFlags;
 use walker::mm::{Errno, Mm};
@@ -37,6 +37,8 @@ pub struct ModelMachine {
     system: Arc<System>,
     mm: Arc<Mm>,
     child: Option<Arc<Mm>>,
+    /// The tmpfs file, opened for writing and once more for reading.
+    file: Option<(Arc<File>, Arc<File>)>,
     base: VirtAddr,
     npages: usize,
     dev1: bool,
@@ -71,6 +73,7 @@ pub fn machine(scenario: &Scenario) -> Result<ModelMachine, Skip> {
     Ok(ModelMachine {
         mm,
         child: None,
+        file: None,
         base: VirtAddr::new(scenario.base()),
         npages: scenario.npages,
         dev1: scenario.dev1,
@@ -114,6 +117,7 @@ fn advice(a: scenario::Advice) -> Option<Advice> {
         S::Dofork => Advice::DoFork,
         S::Wipeonfork => Advice::WipeOnFork,
         S::Keeponfork => Advice::KeepOnFork,
+        S::Remove => Advice::Remove,
         _ => return None,
     })
 }
@@ -151,12 +155,15 @@ impl ModelMachine {
             Kind::HugetlbPrivate1G => MapKind::Hugetlb { order: 18, shared: false },
             Kind::DevMem => MapKind::Pfnmap,
             Kind::Dmirror => MapKind::Driver,
-            Kind::FilePrivate
-            | Kind::FileShared
-            | Kind::FileReadOnly
-            | Kind::BlockShared
-            | Kind::BlockPrivate => {
-                return Applied::unsupported(format!("map kind {kind:?}"));
+            Kind::BlockPrivate => MapKind::FilePrivate(File::block(&self.system)),
+            Kind::BlockShared => MapKind::FileShared { file: File::block(&self.system), writable: true },
+            Kind::FilePrivate | Kind::FileShared | Kind::FileReadOnly => {
+                let Some((rw, ro)) = &self.file else { return Applied::ret(-9) };
+                match kind {
+                    Kind::FilePrivate => MapKind::FilePrivate(Arc::clone(rw)),
+                    Kind::FileShared => MapKind::FileShared { file: Arc::clone(rw), writable: true },
+                    _ => MapKind::FileShared { file: Arc::clone(ro), writable: false },
+                }
             }
         };
         let flags =
@@ -331,6 +338,24 @@ impl Machine for ModelMachine {
             Op::FaultPages { span, req, mask, pages } => {
                 self.fault(*span, req_flags(*req), req_flags(*mask), Some(pages))
             }
+            Op::File { size, fill } => {
+                let file = File::tmpfs(&self.system);
+                let made = file.truncate(*size).and_then(|()| match fill {
+                    Some(fill) => file.write(fill.off, fill.len, b'f'),
+                    None => Ok(()),
+                });
+                self.file = Some((Arc::clone(&file), file.reopen()));
+                ret(made)
+            }
+            Op::Ftrunc { size } => match &self.file {
+                Some((file, _)) => ret(file.truncate(*size)),
+                None => Applied::ret(-9),
+            },
+            Op::Fpunch { span } => match &self.file {
+                Some((file, _)) => ret(file.punch(span.off, span.len)),
+                None => Applied::ret(-9),
+            },
+            Op::Msync { span } => ret(self.mm.msync(self.range(*span))),
             Op::Nop => Applied::ret(0),
             other => Applied::unsupported(other.to_string()),
         }

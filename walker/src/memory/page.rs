@@ -67,6 +67,9 @@ pub const PG_CACHED: u64 = 1 << 13;
 /// hugetlb: HPageRestoreReserve, the page consumed a reservation that freeing gives back.
 pub const PG_RESTORE_RESERVE: u64 = 1 << 14;
 
+/// PG_readahead: the readahead mark, the next window is to be read when a fault meets this page.
+pub const PG_READAHEAD: u64 = 1 << 15;
+
 const TAIL: u32 = 1 << 31;
 
 /// One struct page. See the module for what each field holds and what zero means.

@@ -91,7 +91,7 @@ fn tables_are_those_of_earlier_versions_and_other_machines() {
     let fork = ShapeSpec::AfterFork { run_pages: 1, broken_permille: 100, memory: Memory::Tables };
     let captured = ShapeSpec::embedded("prefork_worker").unwrap();
     let captured_size = captured.own_size().unwrap();
-    let pinned = [
+    let pinned: [(ShapeSpec, u64, u64); 5] = [
         (dense(1), 16 * MIB, 0x20e6_321f_0516_ab08),
         (dense(16), 16 * MIB, 0xc958_4c46_6b52_0788),
         (ShapeSpec::Dense2m, 64 * MIB, 0x48bd_cf28_74ce_8eeb),

@@ -107,7 +107,11 @@ pub(super) fn build_absent(size: u64, tables: AbsentTables) -> Result<Built, Bui
     let mut expected = EntryCounts::default();
     match tables {
         AbsentTables::Empty => {
-            mm.build().empty_tables(range)?;
+            let mut builder = mm.build();
+            // What MADV_DONTNEED leaves: pages were there once.
+            builder.anon_prepare(range.start());
+            builder.empty_tables(range)?;
+            drop(builder);
             expected.none = nr_pages;
         }
         AbsentTables::Missing => expected.hole = nr_pages,

@@ -356,6 +356,13 @@ impl Machine for ModelMachine {
                 None => Applied::ret(-9),
             },
             Op::Msync { span } => ret(self.mm.msync(self.range(*span))),
+            Op::Mremap { span, to, newlen } => {
+                let to = Span { off: *to, len: *newlen };
+                ret(self.mm.mremap(self.range(*span), self.range(to)))
+            }
+            Op::Mlock { span } => ret(self.mm.mlock(self.range(*span), false)),
+            Op::MlockOnFault { span } => ret(self.mm.mlock(self.range(*span), true)),
+            Op::Munlock { span } => ret(self.mm.munlock(self.range(*span))),
             Op::Nop => Applied::ret(0),
             other => Applied::unsupported(other.to_string()),
         }

@@ -13,6 +13,8 @@
 //! | [`wp`] | write faults on read-only entries: COW copy and reuse |
 //! | [`huge`] | transparent huge pages: fault, write protect, split |
 //! | [`file`], [`swap`], [`hugetlb`] | page cache and shared memory; swap; hugetlb pages |
+//! | [`reclaim`] | what madvise gives up: paging out, lazy freeing |
+//! | [`migrate`], [`device`] | migration entries, folio splits; device-private and device-exclusive memory |
 //! | [`zap`], [`protect`], [`fork`], [`mmap`], ... | operations, one each |
 //! | [`touch`] | the processor's own access: what a load or a store by the CPU does |
 //!
@@ -32,6 +34,7 @@ pub mod madvise;
 pub mod migrate;
 pub mod mmap;
 pub mod protect;
+pub mod reclaim;
 pub mod rmap;
 pub mod swap;
 pub mod system;

@@ -59,8 +59,7 @@ impl Mm {
                     self.phys().free_table(spare);
                 }
                 if e.is_swp() {
-                    self.phys().remove_rmap_huge(e.swp().pfn());
-                    self.phys().put(e.swp().pfn(), 1);
+                    // A migration entry holds neither a mapping nor a reference.
                 } else if !vma.is_anonymous() {
                     self.zap_huge_file_leaf(vma, e);
                 } else if self.phys().page(e.pfn()).kind() != PageKind::HugeZero {
@@ -102,11 +101,11 @@ impl Mm {
         let swp = e.swp();
         if swp.is_swap() {
             self.system().swap_free_entry(swp.offset());
-        } else if swp.is_device_private() || swp.is_migration() {
-            // Both still count as mappings of the page they name.
+        } else if swp.is_device_private() {
             self.phys().unmap_pte(swp.pfn());
         } else if swp.is_device_exclusive() {
-            self.phys().unmap_pte(swp.pfn());
+            // A reference, but no mapping. Migration entries hold neither.
+            self.phys().put_folio(swp.pfn(), 1);
         } else if swp.is_marker() && !vma.is_anonymous() && vma.has(VmFlags::UFFD_WP) {
             return e;
         }

@@ -3,22 +3,25 @@
 //!
 //! Models `madvise_cold_or_pageout_pte_range`, `madvise_free_pte_range`, `madvise_free_huge_pmd`, `swapin_walk_pmd_entry`
 //! (mm/madvise.c, mm/huge_memory.c), `shrink_folio_list` as `reclaim_pages` calls it (mm/vmscan.c) and `try_to_unmap`
-//! (mm/rmap.c), 6.12. Left out: the LRU lists themselves (every page counts as on its list), page-cache pages.
+//! (mm/rmap.c), 6.12. Left out: the LRU lists themselves (every page counts as on its list).
 
 use crate::addr::{Level, PAGES_PER_PMD, PageRange, Pfn, VirtAddr};
 use crate::arch::Entry;
 use crate::memory::page::{
     PG_DIRTY, PG_LAZYFREE, PG_MLOCKED, PG_PARTIALLY_MAPPED, PG_REFERENCED, PG_SWAPCACHE,
 };
-use crate::memory::{PageKind, Phys, Table};
+use crate::memory::{Page, PageKind, Phys, Table};
+use crate::mm::file::{FileKind, Inode};
 use crate::mm::rmap::Family;
 use crate::mm::swap::swapped_entry;
 use crate::mm::tables::{Slot, below};
-use crate::mm::vma::{VmFlags, Vma};
+use crate::mm::vma::{Backing, VmFlags, Vma};
+use crate::mm::zap::ZapDetails;
 use crate::mm::{Errno, Locked, Mm};
 use crate::notifier::{Event, EventKind};
 use core::cell::Cell;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 impl Phys {
     /// `folio_likely_mapped_shared`.
@@ -79,18 +82,22 @@ impl Locked<'_> {
             walk_pmds(self.mm, part, &mut |pmd, span| {
                 let mut list = Vec::new();
                 self.cold_or_pageout(family, vma, pmd, span, pageout, &mut list);
-                family.shrink_folio_list(list);
+                family.shrink_folio_list(list, vma);
             });
         });
         Ok(())
     }
 
-    /// Splits the folio headed by `head`, whose lock is free and which somebody maps; true if it worked.
+    /// `split_folio` on what is mapped at `addr`, with the folio's lock and one reference, both of which go.
     fn split_mapped(&self, family: &Family<'_>, vma: &Vma, addr: VirtAddr, pfn: Pfn) -> bool {
         let phys = self.mm.phys();
         let head = phys.head(pfn);
-        self.adopt_anon(vma, addr, pfn);
-        let split = family.split_folio(head, None).is_ok();
+        let split = if phys.page(head).kind() == PageKind::Anon {
+            self.adopt_anon(vma, addr, pfn);
+            family.split_folio(head, None).is_ok()
+        } else {
+            inode_of(vma).is_some_and(|inode| family.split_file_folio(inode, head))
+        };
         phys.page(head).unlock();
         phys.put(head, 1);
         split
@@ -113,7 +120,7 @@ impl Locked<'_> {
             let head = e.pfn();
             if e.is_huge() {
                 let folio = phys.page(head);
-                if folio.kind() != PageKind::Anon || phys.likely_mapped_shared(head) {
+                if !is_on_lru(folio) || phys.likely_mapped_shared(head) {
                     return;
                 }
                 if part.nr_pages() == PAGES_PER_PMD {
@@ -122,9 +129,7 @@ impl Locked<'_> {
                     }
                     folio.clear(PG_REFERENCED);
                     if pageout && !folio.has(PG_MLOCKED) {
-                        self.adopt_anon(vma, part.start(), head);
-                        folio.get(1);
-                        list.push(head);
+                        self.isolate(vma, part.start(), head, list);
                     }
                     return;
                 }
@@ -152,7 +157,7 @@ impl Locked<'_> {
             }
             let head = phys.head(e.pfn());
             let folio = phys.page(head);
-            if folio.kind() != PageKind::Anon {
+            if !is_on_lru(folio) {
                 addr = addr.add_pages(1);
                 continue;
             }
@@ -182,13 +187,22 @@ impl Locked<'_> {
                 }
                 folio.clear(PG_REFERENCED);
                 if pageout && !folio.has(PG_MLOCKED) {
-                    self.adopt_anon(vma, addr, e.pfn());
-                    folio.get(1);
-                    list.push(head);
+                    self.isolate(vma, addr, e.pfn(), list);
                 }
             }
             addr = addr.add_pages(nr);
         }
+    }
+
+    /// `folio_isolate_lru`: the folio of `pfn`, found at `addr`, goes to `list` with a reference.
+    fn isolate(&self, vma: &Vma, addr: VirtAddr, pfn: Pfn, list: &mut Vec<Pfn>) {
+        let phys = self.mm.phys();
+        let head = phys.head(pfn);
+        if phys.page(head).kind() == PageKind::Anon {
+            self.adopt_anon(vma, addr, pfn);
+        }
+        phys.page(head).get(1);
+        list.push(head);
     }
 
     /// `madvise_free_single_vma`: pages may be dropped instead of swapped while nobody writes to them again.
@@ -303,9 +317,15 @@ impl Locked<'_> {
         ours
     }
 
-    /// `madvise_willneed` on anonymous memory: what is swapped out enters the swap cache.
+    /// `madvise_willneed`: what is swapped out enters the swap cache, what a block device holds its page cache.
+    /// Swapped shared memory is left out: that it waits in the swap cache shows nowhere.
     pub(crate) fn madvise_willneed(&self, vma: &Vma, part: PageRange) {
-        if !vma.is_anonymous() || vma.file_id() != 0 {
+        if let Backing::File(file) = &vma.backing
+            && file.kind() == FileKind::Block
+        {
+            return file.will_need(vma.index_of(part.start()), part.nr_pages());
+        }
+        if !matches!(vma.backing, Backing::Anon) {
             return;
         }
         let mut slots = Vec::new();
@@ -330,15 +350,18 @@ fn mark_lazyfree(phys: &Phys, head: Pfn) {
 
 impl Family<'_> {
     /// `shrink_folio_list` for `reclaim_pages`: no second chances. Takes over one reference on each folio.
-    pub(crate) fn shrink_folio_list(&self, list: Vec<Pfn>) {
+    pub(crate) fn shrink_folio_list(&self, list: Vec<Pfn>, vma: &Vma) {
         let phys = self.phys();
         let mut list = VecDeque::from(list);
         while let Some(head) = list.pop_front() {
             if !phys.page(head).try_lock() {
                 phys.put(head, 1);
-            } else if self.shrink_folio(head, &mut list) {
+            } else if phys.page(head).kind() == PageKind::Anon && self.shrink_folio(head, &mut list) {
                 phys.free(head);
             } else {
+                if let Some(inode) = inode_of(vma) {
+                    self.shrink_file_folio(inode, head, &mut list);
+                }
                 phys.page(head).unlock();
                 phys.put(head, 1);
             }
@@ -350,7 +373,7 @@ impl Family<'_> {
     fn shrink_folio(&self, head: Pfn, list: &mut VecDeque<Pfn>) -> bool {
         let (phys, system) = (self.phys(), self.system());
         let folio = phys.page(head);
-        if folio.has(PG_MLOCKED) || folio.kind() != PageKind::Anon {
+        if folio.has(PG_MLOCKED) {
             return false;
         }
         if !folio.has(PG_LAZYFREE) && !folio.has(PG_SWAPCACHE) {
@@ -388,6 +411,78 @@ impl Family<'_> {
             mm.try_to_unmap_one(head, vma, part) && self.phys().mapcount(head) > 0
         });
     }
+}
+
+impl Family<'_> {
+    /// A locked page-cache folio: unmapped, then dropped from the cache if it is clean; dirty shared memory goes to
+    /// swap, dirty pages of a block device stay for write-back. The caller's reference stays.
+    fn shrink_file_folio(&self, inode: &Arc<Inode>, head: Pfn, list: &mut VecDeque<Pfn>) {
+        let (phys, folio) = (self.phys(), self.phys().page(head));
+        if folio.has(PG_MLOCKED) || !inode.holds(head) {
+            return;
+        }
+        self.try_to_unmap_file(inode, head);
+        let nr = 1i32 << folio.order();
+        if phys.mapcount(head) > 0 || folio.refs() != 1 + nr {
+            return;
+        }
+        if !folio.has(PG_DIRTY) {
+            return inode.remove(head);
+        }
+        if inode.kind() == FileKind::Block || self.system().settings.swap_slots == 0 {
+            return;
+        }
+        // A huge folio goes out page by page; the kernel keeps its slots together, which shows nowhere.
+        if nr > 1 {
+            if inode.split_folio(head) {
+                for i in (1..nr as u64).rev() {
+                    phys.page(head.add(i)).get(1);
+                    list.push_front(head.add(i));
+                }
+            } else {
+                return;
+            }
+        }
+        if let Some(slot) = self.system().swap_store(head) {
+            folio.clear(PG_DIRTY);
+            inode.replace_by_slot(head, slot);
+        }
+    }
+
+    /// `split_folio` of a huge page-cache folio that the caller locked and holds one reference on.
+    fn split_file_folio(&self, inode: &Arc<Inode>, head: Pfn) -> bool {
+        let (phys, folio) = (self.phys(), self.phys().page(head));
+        if !inode.holds(head) || phys.mapcount(head) != folio.refs() - (1 << folio.order()) - 1 {
+            return false;
+        }
+        self.try_to_unmap_file(inode, head);
+        phys.mapcount(head) == 0 && inode.split_folio(head)
+    }
+
+    /// `try_to_unmap` of a page-cache folio that the caller locked. Address spaces that are busy keep their mappings.
+    fn try_to_unmap_file(&self, inode: &Arc<Inode>, head: Pfn) {
+        let (phys, folio) = (self.phys(), self.phys().page(head));
+        let range = folio.index()..folio.index() + (1 << folio.order());
+        self.file_walk(inode, range, &mut |mm, vma, part| {
+            if vma.has(VmFlags::LOCKED) {
+                return false;
+            }
+            let details = ZapDetails { even_cows: false, drop_markers: false };
+            mm.notifier.during(&Event::new(EventKind::Clear, part), || {
+                mm.zap_page_range_details(vma, part, details);
+            });
+            phys.mapcount(head) > 0
+        });
+    }
+}
+
+/// What madvise may age or reclaim: pages that are on an LRU list.
+fn is_on_lru(folio: &Page) -> bool {
+    matches!(folio.kind(), PageKind::Anon | PageKind::File)
+}
+
+fn inode_of(vma: &Vma) -> Option<&Arc<Inode>> {
+    if let Backing::File(file) = &vma.backing { Some(file.inode()) } else { None }
 }
 
 impl Mm {

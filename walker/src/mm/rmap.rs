@@ -8,8 +8,9 @@
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::memory::page::{PG_NOT_EXCLUSIVE, PG_PARTIALLY_MAPPED};
 use crate::memory::{Page, PageKind, Phys};
+use crate::mm::file::Inode;
 use crate::mm::system::System;
-use crate::mm::vma::Vma;
+use crate::mm::vma::{Backing, Vma};
 use crate::mm::{Locked, Mm};
 use std::sync::Arc;
 
@@ -178,6 +179,38 @@ impl Family<'_> {
                 if !visit(at.mm, vma, part) {
                     return;
                 }
+            }
+        }
+    }
+    /// `rmap_walk_file`: as [`Family::rmap_walk_anon`] over the VMAs that map the page offsets `range` of a file, in
+    /// any address space whose mmap lock is to be had.
+    pub(crate) fn file_walk(
+        &self,
+        inode: &Inode,
+        range: core::ops::Range<u64>,
+        visit: &mut dyn FnMut(&Mm, &Vma, PageRange) -> bool,
+    ) {
+        let mut one = |at: &Locked<'_>| {
+            for vma in at.vmas.iter() {
+                let Backing::File(file) = &vma.backing else { continue };
+                let first = range.start.max(vma.pgoff);
+                let end = range.end.min(vma.pgoff + vma.range.nr_pages());
+                if file.inode().id() == inode.id() && first < end {
+                    let part = PageRange::pages(vma.start().add_pages(first - vma.pgoff), end - first);
+                    if !visit(at.mm, vma, part) {
+                        return false;
+                    }
+                }
+            }
+            true
+        };
+        for mm in inode.mms() {
+            let go_on = match self.held.iter().find(|at| core::ptr::eq(at.mm, &raw const *mm)) {
+                Some(at) => one(at),
+                None => mm.try_mmap_read().is_none_or(|vmas| one(&mm.locked(&vmas))),
+            };
+            if !go_on {
+                return;
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::counters::{Count, Counters};
 use crate::memory::PageKind;
 use crate::memory::page::{PG_DIRTY, PG_LOCKED, PG_MLOCKED, PG_SWAPCACHE};
 use crate::mm::fault::{VmFault, Vmf};
+use crate::mm::file::Inode;
 use crate::mm::system::System;
 use crate::mm::vma::VmFlags;
 use crate::sync::Mutex;
@@ -314,13 +315,23 @@ impl System {
         state.has_cache = false;
         Some(slot)
     }
-    /// Shared memory comes back: `pfn` gets the contents of `slot`, which is free afterwards.
-    pub fn swap_load(&self, slot: u64, pfn: Pfn) {
+    /// `shmem_swapin_folio`: the page of shared memory in `slot`, its folio locked, with a reference, in the cache of
+    /// `inode` again ([`Inode::replace_slot`]). None if the slot is not there any more.
+    pub(crate) fn shmem_swap_in(&self, inode: &Inode, index: u64, slot: u64) -> Result<Option<Pfn>, VmFault> {
+        let pfn = self.phys.alloc(PageKind::File, 0).map_err(|_| VmFault::OOM)?;
+        let page = self.phys.page(pfn);
+        page.set(PG_LOCKED);
+        if !inode.replace_slot(index, slot, pfn) {
+            self.phys.put(pfn, 1);
+            return Ok(None);
+        }
+        // The slot is ours alone now, and nobody looks at a locked page.
         let mut map = self.swap.map.lock();
-        let state = map.slot(slot);
-        self.phys.load_page(pfn, state.contents.as_deref());
-        state.count -= 1;
+        self.phys.load_page(pfn, map.slot(slot).contents.as_deref());
+        map.slot(slot).count -= 1;
         map.settle(slot);
+        page.set(PG_DIRTY);
+        Ok(Some(pfn))
     }
 
     fn find_swapped(&self, slot: u64) -> Found {

@@ -12,8 +12,9 @@
 //! **Costs** a store per slot, a load per slot as soon as anything may fault, also under huge leaves.
 
 use crate::addr::{PageRange, Pfn, VirtAddr};
+use crate::arch::Entry;
 use crate::backend::{Backend, Capability, Info, Kind, PageView};
-use crate::backends::hmm_core::{Answer, Flags, Quirks, Slots, hmm_range_fault};
+use crate::backends::hmm_core::{Answer, Chunk, Flags, Quirks, Slots, hmm_range_fault};
 use crate::counters::{Count, Counters};
 use crate::mirror::{DeviceEntry, DeviceTable};
 use crate::mm::{Errno, Mm};
@@ -52,19 +53,17 @@ struct InOut<'a> {
 }
 
 impl Slots for InOut<'_> {
+    type Chunk<'s>
+        = InOut<'s>
+    where
+        Self: 's;
     #[inline(always)]
     fn may_fault(&self) -> bool {
         (self.default_flags | self.pfn_flags_mask) & VALID != 0
     }
     #[inline(always)]
-    fn wish(&self, i: usize) -> Flags {
-        let req = self.hmm_pfns[i] & self.pfn_flags_mask | self.default_flags;
-        // Bits 63 and 62 become bits 0 and 1.
-        Flags::from_bits_retain(((req >> 63) | (req >> 61) & 2) as u8)
-    }
-    #[inline(always)]
-    fn put(&mut self, i: usize, answer: Answer) {
-        self.hmm_pfns[i] = encode(answer);
+    fn chunk(&mut self, i: usize, n: usize) -> InOut<'_> {
+        InOut { hmm_pfns: &mut self.hmm_pfns[i..i + n], ..*self }
     }
     #[inline(always)]
     fn put_run(&mut self, i: usize, n: usize, first: Answer) {
@@ -76,6 +75,38 @@ impl Slots for InOut<'_> {
     #[inline(always)]
     fn fill(&mut self, i: usize, n: usize, answer: Answer) {
         self.hmm_pfns[i..i + n].fill(encode(answer));
+    }
+}
+
+impl Chunk for InOut<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.hmm_pfns.len()
+    }
+    #[inline(always)]
+    fn wish(&self, k: usize) -> Flags {
+        let req = self.hmm_pfns[k] & self.pfn_flags_mask | self.default_flags;
+        // Bits 63 and 62 become bits 0 and 1.
+        Flags::from_bits_retain(((req >> 63) | (req >> 61) & 2) as u8)
+    }
+    #[inline(always)]
+    fn put(&mut self, k: usize, answer: Answer) {
+        self.hmm_pfns[k] = encode(answer);
+    }
+    #[inline(always)]
+    fn answer_present<const MAY_FAULT: bool>(&mut self, k: usize, e: Entry) -> bool {
+        // RW is bit 1 of the entry, WRITE bit 62 of the slot.
+        let slot = e.plain_pfn() | VALID | (e.is_write() as u64) << 62;
+        if MAY_FAULT {
+            // A present page lacks something only if FAULT (bit 63) and WRITE (62) are wished and the new slot has no
+            // WRITE: all in the sign bit, so that the old slot is read for every page, as the kernel reads it.
+            let req = self.hmm_pfns[k] & self.pfn_flags_mask | self.default_flags;
+            if ((((req & !slot) << 1) & req) as i64) < 0 {
+                return false;
+            }
+        }
+        self.hmm_pfns[k] = slot;
+        true
     }
 }
 

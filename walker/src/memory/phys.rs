@@ -284,9 +284,11 @@ mod storage {
         #[inline(always)]
         pub(super) fn page(&self, pfn: Pfn) -> &Page {
             debug_assert!(pfn.get() < self.nr_frames);
-            // SAFETY: in bounds (the caller checked), zero-filled by mmap, and all-zero bytes are a valid Page: atomics
-            // and a one-byte parking_lot mutex whose unlocked state is 0 (tested below).
-            unsafe { &*self.pages.add(pfn.get() as usize) }
+            // SAFETY: in bounds: the array has nr_frames elements and the caller checked.
+            let page = unsafe { self.pages.add(pfn.get() as usize) };
+            // SAFETY: mapped and aligned, zero-filled by mmap, and all-zero bytes are a valid Page: atomics and a
+            // one-byte parking_lot mutex whose unlocked state is 0 (tested below). Only shared references exist.
+            unsafe { &*page }
         }
         #[inline(always)]
         pub(super) fn entries(&self, pfn: Pfn) -> &[AtomicU64; PTRS_PER_TABLE] {
@@ -296,8 +298,10 @@ mod storage {
         }
         #[inline(always)]
         pub(super) fn byte(&self, pfn: Pfn, offset: usize) -> &AtomicU8 {
-            // SAFETY: as `entries`; `offset` is inside the frame (the caller checked).
-            unsafe { &*self.frame(pfn).add(offset).cast() }
+            // SAFETY: `offset` is inside the frame (the caller checked).
+            let byte = unsafe { self.frame(pfn).add(offset) };
+            // SAFETY: mapped; any byte is a valid atomic; see `entries`.
+            unsafe { &*byte.cast() }
         }
         #[inline(always)]
         fn frame(&self, pfn: Pfn) -> *mut u8 {

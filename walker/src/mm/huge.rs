@@ -24,7 +24,9 @@ impl Vma {
     /// `thp_vma_suitable_order`: the whole 2 MiB span around `addr` lies in the VMA; for files, offsets congruent too.
     pub fn suits_pmd(&self, addr: VirtAddr) -> bool {
         let span = addr.align_down(Level::Pmd);
-        if !self.is_anonymous() && (self.start().get() >> 12).wrapping_sub(self.pgoff) % PAGES_PER_PMD != 0 {
+        if !self.is_anonymous()
+            && !(self.start().get() >> 12).wrapping_sub(self.pgoff).is_multiple_of(PAGES_PER_PMD)
+        {
             return false;
         }
         span >= self.start() && span.get() + PMD_SIZE <= self.end().get()

@@ -3,6 +3,7 @@
 use crate::addr::PageRange;
 use crate::mm::fault::VmFault;
 use crate::mm::vma::{VmFlags, Vma};
+use crate::mm::zap::ZapDetails;
 use crate::mm::{Errno, Mm};
 use crate::notifier::{Event, EventKind};
 
@@ -21,6 +22,7 @@ pub enum Advice {
     DoFork,
     WipeOnFork,
     KeepOnFork,
+    Remove,
 }
 
 impl Mm {
@@ -36,6 +38,7 @@ impl Mm {
         match advice {
             Advice::PopulateRead => self.madvise_populate(range, false),
             Advice::PopulateWrite => self.madvise_populate(range, true),
+            Advice::Remove => self.madvise_remove_range(range),
             Advice::DontNeed => {
                 let vmas = self.mmap_read();
                 let mut gap = false;
@@ -77,7 +80,12 @@ impl Mm {
 
     /// `zap_page_range_single`: zaps inside one CLEAR event.
     pub fn zap_page_range_single(&self, vma: &Vma, part: PageRange) {
-        self.notifier.during(&Event::new(EventKind::Clear, part), || self.zap_page_range(vma, part));
+        self.zap_page_range_single_details(vma, part, ZapDetails::DISCARD);
+    }
+    /// As [`Mm::zap_page_range_single`], sparing what `details` says.
+    pub(crate) fn zap_page_range_single_details(&self, vma: &Vma, part: PageRange, details: ZapDetails) {
+        let event = Event::new(EventKind::Clear, part);
+        self.notifier.during(&event, || self.zap_page_range_details(vma, part, details));
     }
 
     /// The advice that only changes VMA flags.
@@ -138,10 +146,10 @@ fn new_flags(vma: &Vma, advice: Advice) -> Result<VmFlags, Errno> {
     let f = vma.flags;
     let reads = VmFlags::SEQ_READ | VmFlags::RAND_READ;
     Ok(match advice {
-        Advice::Hugepage => f - VmFlags::NOHUGEPAGE | VmFlags::HUGEPAGE,
-        Advice::NoHugepage => f - VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE,
-        Advice::Random => f - reads | VmFlags::RAND_READ,
-        Advice::Sequential => f - reads | VmFlags::SEQ_READ,
+        Advice::Hugepage => (f - VmFlags::NOHUGEPAGE) | VmFlags::HUGEPAGE,
+        Advice::NoHugepage => (f - VmFlags::HUGEPAGE) | VmFlags::NOHUGEPAGE,
+        Advice::Random => (f - reads) | VmFlags::RAND_READ,
+        Advice::Sequential => (f - reads) | VmFlags::SEQ_READ,
         Advice::DontFork => f | VmFlags::DONTCOPY,
         Advice::DoFork if vma.has(VmFlags::IO) => return Err(Errno::Inval),
         Advice::DoFork => f - VmFlags::DONTCOPY,

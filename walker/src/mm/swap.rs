@@ -4,6 +4,7 @@ use crate::addr::Pfn;
 use crate::arch::Entry;
 use crate::counters::Counters;
 use crate::mm::fault::{VmFault, Vmf};
+use crate::mm::file::Inode;
 use crate::mm::system::System;
 
 /// The swap device.
@@ -24,6 +25,16 @@ impl System {
     pub(crate) fn swap_free_entry(&self, _slot: u64) {}
     /// One more entry names this slot.
     pub(crate) fn swap_duplicate(&self, _slot: u64) {}
+    /// `shmem_swapin_folio`: the page of shared memory in `slot`, its folio locked, with a reference, in the cache of
+    /// `inode` again ([`Inode::replace_slot`]). None if the slot is not there any more.
+    pub(crate) fn shmem_swap_in(
+        &self,
+        _inode: &Inode,
+        _index: u64,
+        _slot: u64,
+    ) -> Result<Option<Pfn>, VmFault> {
+        Err(VmFault::SIGBUS)
+    }
 }
 impl Vmf<'_> {
     pub(crate) fn swap_in<C: Counters>(&self, _orig: Entry, _c: &mut C) -> VmFault {

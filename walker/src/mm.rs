@@ -14,6 +14,8 @@
 //! | [`huge`] | transparent huge pages: fault, write protect, split |
 //! | [`file`], [`filemap`], [`shmem`], [`block`] | page cache; file faults; shared memory and tmpfs; a block device |
 //! | [`swap`], [`hugetlb`] | swap; hugetlb pages |
+//! | [`reclaim`] | what madvise gives up: paging out, lazy freeing |
+//! | [`migrate`], [`device`] | migration entries, folio splits; device-private and device-exclusive memory |
 //! | [`zap`], [`protect`], [`fork`], [`mmap`], ... | operations, one each |
 //! | [`build`] | tables written directly, for shapes too large to fault in |
 //! | [`touch`] | the processor's own access: what a load or a store by the CPU does |
@@ -41,6 +43,7 @@ pub mod mmap;
 pub mod mremap;
 pub mod pagemap;
 pub mod protect;
+pub mod reclaim;
 pub mod rmap;
 pub mod shmem;
 pub mod swap;

@@ -99,6 +99,9 @@ impl Mm {
                 )
             {
                 new |= VmFlags::ACCOUNT;
+            } else if !new.contains(VmFlags::WRITE) && vma.is_anonymous() && vma.anon_vma() == 0 {
+                // Never faulted: the commitment can be taken back, so that it merges with what never had one.
+                new -= VmFlags::ACCOUNT;
             }
             self.modify_vma(&mut vmas, part, |v| v.flags = new)?;
             let vma = vmas.find(part.start()).expect("just modified");

@@ -329,7 +329,7 @@ impl<'a> Locked<'a> {
         }
         let write = flags.contains(FaultFlags::WRITE);
         if vma.has(VmFlags::UFFD_WP) && orig.is_uffd_wp() && write && !orig.is_write() {
-            return f.handle_userfault();
+            return VmFault::SIGBUS;
         }
         if write && !orig.is_write() {
             return f.wp(guard, &mut mutex, c);
@@ -357,9 +357,6 @@ impl<'a> Locked<'a> {
 type FaultMutex<'a> = Option<crate::sync::MutexGuard<'a, ()>>;
 
 impl<'a> HugetlbFault<'a> {
-    fn handle_userfault(&self) -> VmFault {
-        if self.flags.contains(FaultFlags::ALLOW_RETRY) { VmFault::RETRY } else { VmFault::SIGBUS }
-    }
     fn phys(&self) -> &'a Arc<Phys> {
         self.at.mm.phys()
     }
@@ -372,7 +369,7 @@ impl<'a> HugetlbFault<'a> {
     fn index(&self) -> u64 {
         self.vma.huge_index(self.addr)
     }
-    /// `alloc_hugetlb_folio`. The second value is whether it consumed a reservation.
+    /// `alloc_hugetlb_folio`.
     fn alloc(&self, cow_from_owner: bool) -> Option<Pfn> {
         let (vma, h) = (self.vma, self.vma.hugetlb());
         let needs = h.needs_reservation(vma.maps_shared(), self.index());
@@ -392,6 +389,13 @@ impl<'a> HugetlbFault<'a> {
         let consumed = self.phys().page(head).has(PG_RESTORE_RESERVE);
         self.vma.hugetlb().restore_on_error(self.vma.maps_shared(), self.index(), consumed);
         self.pool().put(self.phys(), head, 1);
+    }
+
+    /// The rest of `hugetlb_add_new_anon_rmap`: from now on only a zap by the owner restores the reservation.
+    fn new_anon(&self, head: Pfn) {
+        let page = self.phys().page(head);
+        page.set_index(self.vma.index_of(self.addr));
+        page.clear(PG_RESTORE_RESERVE);
     }
 
     /// `hugetlb_no_page`.
@@ -416,7 +420,7 @@ impl<'a> HugetlbFault<'a> {
                 return VmFault::SIGBUS;
             }
             if vma.has(VmFlags::UFFD_MISSING) {
-                return self.handle_userfault();
+                return VmFault::SIGBUS;
             }
             if !vma.maps_shared() {
                 self.at.prepare_anon_vma(vma);
@@ -450,7 +454,7 @@ impl<'a> HugetlbFault<'a> {
         }
         add_rmap(phys, head);
         if anon {
-            phys.page(head).set_index(vma.index_of(self.addr));
+            self.new_anon(head);
         }
         let mut e = vma.make_huge(head, vma.has(VmFlags::WRITE | VmFlags::SHARED));
         if orig.is_swp_uffd_wp_marker() {
@@ -520,7 +524,7 @@ impl<'a> HugetlbFault<'a> {
             self.slot.replace(Entry::NONE);
             phys.remove_rmap_huge(old);
             add_rmap(phys, new);
-            phys.page(new).set_index(vma.index_of(self.addr));
+            self.new_anon(new);
             self.slot.set(vma.make_huge(new, true));
             true
         });

@@ -27,6 +27,8 @@ pub enum Advice {
     Free,
     WillNeed,
     Remove,
+    HwPoison,
+    SoftOffline,
 }
 
 impl Mm {
@@ -42,6 +44,8 @@ impl Mm {
         match advice {
             Advice::PopulateRead => self.madvise_populate(range, false),
             Advice::PopulateWrite => self.madvise_populate(range, true),
+            Advice::HwPoison => self.inject_error(range, false),
+            Advice::SoftOffline => self.inject_error(range, true),
             Advice::Remove => self.madvise_remove_range(range),
             Advice::DontNeed | Advice::PageOut | Advice::Cold | Advice::Free | Advice::WillNeed => {
                 let vmas = self.mmap_read();

@@ -46,7 +46,11 @@ impl Mm {
         let mut addr = range.start();
         while addr < range.end() {
             let victim = self.victim(addr)?;
-            if soft { self.soft_offline_page(addr, &victim)? } else { self.memory_failure(&victim)? }
+            if soft {
+                self.soft_offline_page(addr, &victim)?
+            } else {
+                self.memory_failure(&victim)?
+            }
             addr = addr.add_pages(1 << victim.order);
         }
         Ok(())
@@ -103,7 +107,9 @@ impl Mm {
             PageKind::Hugetlb => {
                 let head = phys.head(v.pfn);
                 phys.page(head).set(PG_HWPOISON);
-                self.each_hugetlb_mapping(v, &mut |mm, vma, addr| mm.replace_hugetlb(vma, addr, head, poison(v.pfn)));
+                self.each_hugetlb_mapping(v, &mut |mm, vma, addr| {
+                    mm.replace_hugetlb(vma, addr, head, poison(v.pfn))
+                });
                 if !phys.page(head).has(PG_CACHED) {
                     // Anonymous pages are dissolved; those of the page cache stay there and fail again.
                     self.system().hugetlb.put(phys, head, 1);
@@ -228,6 +234,7 @@ impl Mm {
                     let span = PageRange::pages(addr, 1 << vma.hugetlb_level().order());
                     mm.notifier.during(&Event::new(EventKind::Clear, span), || {});
                 });
+                self.system().hugetlb.shrink(v.order);
                 self.system().hugetlb.put(phys, head, 1);
                 Ok(())
             }

@@ -307,6 +307,12 @@ fn a_discarded_machine_leaves_empty_address_spaces_behind() {
     for mm in [mm, child] {
         assert!(entries(&mm).is_empty() && mm.mmap_read().is_empty());
     }
+    // With files, whose caches want their pages back unmapped.
+    let spec = ShapeSpec::embedded("kv_bgsave").unwrap();
+    let built = spec.build(spec.own_size().unwrap(), 1).unwrap();
+    let machine = std::sync::Arc::downgrade(&built.system);
+    built.discard();
+    assert!(machine.upgrade().is_none(), "somebody holds the machine");
 }
 
 #[test]

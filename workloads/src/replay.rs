@@ -117,6 +117,10 @@ fn advice(a: scenario::Advice) -> Option<Advice> {
         S::Dofork => Advice::DoFork,
         S::Wipeonfork => Advice::WipeOnFork,
         S::Keeponfork => Advice::KeepOnFork,
+        S::Pageout => Advice::PageOut,
+        S::Cold => Advice::Cold,
+        S::Free => Advice::Free,
+        S::Willneed => Advice::WillNeed,
         S::Remove => Advice::Remove,
         _ => return None,
     })

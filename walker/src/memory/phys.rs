@@ -236,6 +236,27 @@ impl Phys {
         assert!(pfn.get() < self.nr_frames && offset < 1 << PAGE_SHIFT);
         self.storage.byte(pfn, offset).store(value, Relaxed);
     }
+    /// The contents of the frame word by word, none if they are all zero.
+    pub fn save_page(&self, pfn: Pfn) -> Option<Box<[u64; PTRS_PER_TABLE]>> {
+        assert!(pfn.get() < self.nr_frames);
+        if self.storage.is_zeroed(pfn) {
+            return None;
+        }
+        let from = self.storage.entries(pfn);
+        Some(Box::new(core::array::from_fn(|i| from[i].load(Relaxed))))
+    }
+    /// Fills the frame with saved contents, none meaning zeros.
+    pub fn load_page(&self, pfn: Pfn, contents: Option<&[u64; PTRS_PER_TABLE]>) {
+        assert!(pfn.get() < self.nr_frames);
+        match contents {
+            None => self.storage.zero(pfn, 1),
+            Some(words) => {
+                for (to, word) in self.storage.entries(pfn).iter().zip(words) {
+                    to.store(*word, Relaxed);
+                }
+            }
+        }
+    }
     /// Frames that exist.
     pub fn nr_frames(&self) -> u64 {
         self.nr_frames

@@ -15,12 +15,12 @@ use workloads::shape::Built;
 
 const PFN_BITS: u64 = 0x000f_ffff_ffff_f000;
 
-pub fn pages(range: PageRange) -> impl Iterator<Item = VirtAddr> {
+pub(crate) fn pages(range: PageRange) -> impl Iterator<Item = VirtAddr> {
     (0..range.nr_pages()).map(move |i| range.start().add_pages(i))
 }
 
 /// Every non-none entry with its level and address, tables before what they hold.
-pub fn entries(mm: &Mm) -> Vec<(Level, VirtAddr, Entry)> {
+pub(crate) fn entries(mm: &Mm) -> Vec<(Level, VirtAddr, Entry)> {
     fn below_table(
         mm: &Mm,
         table: Table<'_>,
@@ -44,7 +44,7 @@ pub fn entries(mm: &Mm) -> Vec<(Level, VirtAddr, Entry)> {
     out
 }
 
-pub fn leaf(mm: &Mm, addr: VirtAddr) -> Entry {
+pub(crate) fn leaf(mm: &Mm, addr: VirtAddr) -> Entry {
     match mm.lookup(addr, Level::Pte) {
         Ok(slot) => slot.read(),
         Err(level) => mm.lookup(addr, level).map(|s| s.read()).unwrap_or(Entry::NONE),
@@ -56,7 +56,7 @@ fn mix(hash: u64, word: u64) -> u64 {
 }
 
 /// Of every entry at every level of every address space, as it stands.
-pub fn raw_hash(built: &Built) -> u64 {
+pub(crate) fn raw_hash(built: &Built) -> u64 {
     let mms = std::iter::once(&built.mm).chain(&built.children);
     mms.flat_map(|mm| entries(mm)).fold(0xcbf2_9ce4_8422_2325, |h, (level, addr, e)| {
         mix(mix(mix(h, level as u64), addr.get()), e.bits())
@@ -65,7 +65,7 @@ pub fn raw_hash(built: &Built) -> u64 {
 
 /// Of every leaf of every address space, with frames counted from the lowest one: tables and the frames that the
 /// allocator gave out before do not matter.
-pub fn leaf_hash(built: &Built) -> u64 {
+pub(crate) fn leaf_hash(built: &Built) -> u64 {
     let is_leaf = |level: Level, e: Entry| level == Level::Pte || !e.is_table();
     let zero = built.system.zero_pfn();
     let has_frame = |e: Entry| e.is_present() && e.pfn() != zero;
@@ -81,7 +81,7 @@ pub fn leaf_hash(built: &Built) -> u64 {
 
 /// What the struct page of a mapped frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PageState {
+pub(crate) struct PageState {
     kind: PageKind,
     refs: i32,
     pte_mappings: i32,
@@ -109,7 +109,7 @@ fn page_state(mm: &Mm, pfn: Pfn) -> PageState {
 }
 
 /// Leaves of every address space with the struct pages behind them, for comparing before and after.
-pub fn states(built: &Built) -> Vec<BTreeMap<u64, (Entry, Vec<PageState>)>> {
+pub(crate) fn states(built: &Built) -> Vec<BTreeMap<u64, (Entry, Vec<PageState>)>> {
     let one = |mm: &Arc<Mm>| {
         let with_pages = |(level, addr, e): (Level, VirtAddr, Entry)| {
             let nr = if e.is_present() && !e.is_special() { 1 << level.order() } else { 0 };
@@ -123,13 +123,13 @@ pub fn states(built: &Built) -> Vec<BTreeMap<u64, (Entry, Vec<PageState>)>> {
 
 /// Whether the struct pages' offsets must agree too.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Index {
+pub(crate) enum Index {
     Compared,
     Ignored,
 }
 
 /// The same entries at every level, frame numbers aside, with the same struct pages behind them and the same VMAs.
-pub fn assert_same(a: &Mm, b: &Mm, index: Index) {
+pub(crate) fn assert_same(a: &Mm, b: &Mm, index: Index) {
     let (left, right) = (entries(a), entries(b));
     assert_eq!(left.len(), right.len(), "number of entries");
     for ((la, aa, ea), (lb, ab, eb)) in left.into_iter().zip(right) {
@@ -158,32 +158,32 @@ pub fn assert_same(a: &Mm, b: &Mm, index: Index) {
     assert_eq!(vmas(a), vmas(b));
 }
 
-pub fn empty_machine(thp: ThpMode) -> (Arc<System>, Arc<Mm>) {
+pub(crate) fn empty_machine(thp: ThpMode) -> (Arc<System>, Arc<Mm>) {
     let memory = PhysConfig { nr_frames: 1 << 16, host_huge_pages: false };
     let system = System::new(memory, Settings { thp, ..Settings::default() }).unwrap();
     let mm = Mm::new(&system, Geometry::FourLevel).unwrap();
     (system, mm)
 }
 
-pub fn map_anon(mm: &Mm, range: PageRange) {
+pub(crate) fn map_anon(mm: &Mm, range: PageRange) {
     mm.mmap(range, VmFlags::READ | VmFlags::WRITE, MapKind::Anon, MapFlags::default(), 0).unwrap();
 }
 
 /// A machine with an empty anonymous mapping where `built` has its range.
-pub fn by_operations(built: &Built, thp: ThpMode) -> (Arc<System>, Arc<Mm>) {
+pub(crate) fn by_operations(built: &Built, thp: ThpMode) -> (Arc<System>, Arc<Mm>) {
     let (system, mm) = empty_machine(thp);
     map_anon(&mm, built.range);
     (system, mm)
 }
 
-pub fn write_all(mm: &Mm, range: PageRange) {
+pub(crate) fn write_all(mm: &Mm, range: PageRange) {
     pages(range).for_each(|p| {
         mm.touch(p, Access::Write(1)).unwrap();
     });
 }
 
 /// Pushes deferred frees until `used` frames are in use.
-pub fn settle(built: &Built, used: u64) {
+pub(crate) fn settle(built: &Built, used: u64) {
     for _ in 0..1000 {
         walker::memory::rcu::flush();
         if built.system.phys.nr_used() == used {
@@ -195,7 +195,7 @@ pub fn settle(built: &Built, used: u64) {
 }
 
 /// Unmapping everything and dropping the address spaces gives every frame back.
-pub fn assert_torn_down(built: Built) {
+pub(crate) fn assert_torn_down(built: Built) {
     let Built { ref system, ref mm, .. } = built;
     let system = Arc::clone(system);
     mm.munmap(built.range).unwrap();

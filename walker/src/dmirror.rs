@@ -47,12 +47,11 @@ impl Invalidate for State {
             }
         };
         sub.set_seq(cur_seq);
+        // dmirror_do_update takes the end for the last page: the one behind the event goes too.
         let (start, end) = (event.range.start().get(), event.range.end().get());
-        if start < end {
-            let gone: Vec<u64> = table.range(start..end).map(|(&at, _)| at).collect();
-            for at in gone {
-                table.remove(&at);
-            }
+        let gone: Vec<u64> = table.range(start..=end).map(|(&at, _)| at).collect();
+        for at in gone {
+            table.remove(&at);
         }
         true
     }

@@ -398,6 +398,13 @@ impl Machine for ModelMachine {
             Op::Migrate { span, dev } => self.on_device(*dev, *span, Dmirror::migrate_to_device),
             Op::MigrateToSystem { span, dev } => self.on_device(*dev, *span, Dmirror::migrate_to_system),
             Op::Exclusive { span, dev } => self.on_device(*dev, *span, Dmirror::exclusive),
+            Op::Mlock { span } => ret(self.mm.mlock(self.range(*span), false)),
+            Op::MlockOnFault { span } => ret(self.mm.mlock(self.range(*span), true)),
+            Op::Munlock { span } => ret(self.mm.munlock(self.range(*span))),
+            Op::Mremap { span, to, newlen } => {
+                let new = PageRange::pages(self.base.add_pages(*to), *newlen);
+                ret(self.mm.mremap(self.range(*span), new))
+            }
             Op::Nop => Applied::ret(0),
             other => Applied::unsupported(other.to_string()),
         }

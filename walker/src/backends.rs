@@ -1,11 +1,20 @@
 //! The registry of API designs. A new one is a file under `backends/`, its `mod` line and its line in the list.
 
 pub mod compound_flag;
+pub mod driver;
+pub mod driver_format;
 pub mod fixed;
 pub mod fixed_flags;
 pub mod hmm_core;
+pub mod hmm_old;
 pub mod map_order;
+pub mod noop;
+pub mod oracle;
+pub mod pfn_bits;
+pub mod range_default;
+pub mod split_arrays;
 pub mod sticky_flags;
+pub mod struct_page;
 pub mod unlocked;
 
 use crate::addr::PageRange;
@@ -48,11 +57,19 @@ macro_rules! registry {
 }
 
 registry! {
+    pfn_bits = pfn_bits::PfnBits,
+    driver_format = driver_format::DriverFormat,
+    range_default = range_default::RangeDefault<range_default::V5_7>,
+    split_arrays = split_arrays::SplitArrays,
+    struct_page = struct_page::PointerOnly,
+    struct_page_touch = struct_page::PointerAndTouch,
     fixed_flags = fixed_flags::FixedFlags,
     compound_flag = compound_flag::CompoundFlag,
     map_order = map_order::MapOrder,
     sticky_flags = sticky_flags::StickyFlags,
     unlocked = unlocked::Unlocked,
+    oracle = oracle::Oracle,
+    noop = noop::Noop,
 }
 
 /// The row of the backend called `id`.
@@ -67,7 +84,7 @@ fn program<S, C: Counters>(
     range: PageRange,
     slots: &[S],
     c: &mut C,
-    entry: impl Fn(&S) -> DeviceEntry,
+    mut entry: impl FnMut(&S) -> DeviceEntry,
 ) {
     let out = device.entries_mut(range);
     let n = out.len() as u64;

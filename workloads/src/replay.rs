@@ -6,7 +6,7 @@
 
 use crate::conform::{Applied, Machine, Observation, Skip};
 use crate::scenario::{
-    self, MapKind as Kind, Mark, Op, PmCode, RawCode, RawKind, Rle, Scenario, ScanCode, ShmemEnabled, Span,
+    self, MapKind as Kind, Mark, Op, PmCode, RawCode, RawKind, Rle, ScanCode, Scenario, ShmemEnabled, Span,
     ThpEnabled, VmaRange, Wish,
 };
 use std::sync::Arc;
@@ -132,7 +132,15 @@ impl ModelMachine {
         PageRange::pages(self.base.add_pages(span.off), span.len)
     }
 
-    fn map(&self, span: Span, p: scenario::Prot, kind: Kind, flags: scenario::MapFlags, foff: u64, fixed: bool) -> Applied {
+    fn map(
+        &self,
+        span: Span,
+        p: scenario::Prot,
+        kind: Kind,
+        flags: scenario::MapFlags,
+        foff: u64,
+        fixed: bool,
+    ) -> Applied {
         let kind = match kind {
             Kind::Anon => MapKind::Anon,
             Kind::SharedAnon | Kind::SharedZero => MapKind::SharedAnon,
@@ -142,11 +150,16 @@ impl ModelMachine {
             Kind::HugetlbPrivate1G => MapKind::Hugetlb { order: 18, shared: false },
             Kind::DevMem => MapKind::Pfnmap,
             Kind::Dmirror => MapKind::Driver,
-            Kind::FilePrivate | Kind::FileShared | Kind::FileReadOnly | Kind::BlockShared | Kind::BlockPrivate => {
+            Kind::FilePrivate
+            | Kind::FileShared
+            | Kind::FileReadOnly
+            | Kind::BlockShared
+            | Kind::BlockPrivate => {
                 return Applied::unsupported(format!("map kind {kind:?}"));
             }
         };
-        let flags = MapFlags { fixed, populate: flags.populate, noreserve: flags.noreserve, locked: flags.locked };
+        let flags =
+            MapFlags { fixed, populate: flags.populate, noreserve: flags.noreserve, locked: flags.locked };
         ret(self.mm.mmap(self.range(span), prot(p), kind, flags, foff))
     }
 
@@ -167,7 +180,14 @@ impl ModelMachine {
     }
 
     /// One `hmm_range_fault` over `span`, again while -EBUSY, inputs restored before each try.
-    fn range_fault(&mut self, span: Span, default: u64, mask: u64, owner: u64, inputs: Option<&Rle<Wish>>) -> (i64, u64) {
+    fn range_fault(
+        &mut self,
+        span: Span,
+        default: u64,
+        mask: u64,
+        owner: u64,
+        inputs: Option<&Rle<Wish>>,
+    ) -> (i64, u64) {
         let range = self.range(span);
         let ops = Arc::new(Private(std::sync::Mutex::new(())));
         let sub = self.mm.notifier.insert(range, ops);
@@ -254,7 +274,9 @@ impl ModelMachine {
 impl Machine for ModelMachine {
     fn apply(&mut self, op: &Op) -> Applied {
         match op {
-            Op::Map { span, prot, kind, flags, foff, fixed } => self.map(*span, *prot, *kind, *flags, *foff, *fixed),
+            Op::Map { span, prot, kind, flags, foff, fixed } => {
+                self.map(*span, *prot, *kind, *flags, *foff, *fixed)
+            }
             Op::Unmap { span } => ret(self.mm.munmap(self.range(*span))),
             Op::Protect { span, prot: p } => ret(self.mm.mprotect(self.range(*span), prot(*p))),
             Op::Madvise { span, advice: a } => match advice(*a) {

@@ -104,6 +104,23 @@ pub(super) fn device_entry(slot: u64, pfn_mask: u64) -> DeviceEntry {
     DeviceEntry::new(Pfn::new(slot & pfn_mask), slot & WRITE != 0, 0)
 }
 
+/// What a slot says whose frame lies under `pfn_mask` and that knows no size.
+pub(super) fn view(slot: u64, pfn_mask: u64) -> PageView {
+    if slot & ERROR != 0 {
+        PageView::Error
+    } else if slot & VALID == 0 {
+        PageView::Absent
+    } else {
+        PageView::Mapped {
+            pfn: Pfn::new(slot & pfn_mask),
+            write: Some(slot & WRITE != 0),
+            order: None,
+            compound: None,
+            device: None,
+        }
+    }
+}
+
 impl<L: Layout> InOut<'_, L> {
     #[inline(always)]
     fn encode(a: Answer) -> u64 {
@@ -225,18 +242,11 @@ impl<L: Layout> Backend for Fixed<L> {
 
     fn view(&self, i: usize) -> PageView {
         let slot = self.hmm_pfns[i];
-        if slot & ERROR != 0 {
-            PageView::Error
-        } else if slot & VALID == 0 {
-            PageView::Absent
-        } else {
-            PageView::Mapped {
-                pfn: Pfn::new(slot & L::PFN_MASK),
-                write: Some(slot & WRITE != 0),
-                order: L::order(slot),
-                compound: L::compound(slot),
-                device: None,
+        match view(slot, L::PFN_MASK) {
+            PageView::Mapped { pfn, write, device, .. } => {
+                PageView::Mapped { pfn, write, order: L::order(slot), compound: L::compound(slot), device }
             }
+            other => other,
         }
     }
 

@@ -286,7 +286,7 @@ mod tests {
         let end = VirtAddr::new(3 * PMD_SIZE + PAGE_SIZE);
         assert_eq!(VirtAddr::new(PAGE_SIZE).next_boundary(Level::Pmd, end).get(), PMD_SIZE);
         assert_eq!(VirtAddr::new(3 * PMD_SIZE).next_boundary(Level::Pmd, end), end);
-        let top = VirtAddr::new(u64::MAX & !(PAGE_SIZE - 1));
+        let top = VirtAddr::new(!(PAGE_SIZE - 1));
         assert_eq!(top.next_boundary(Level::Pgd, top), top);
     }
 

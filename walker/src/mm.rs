@@ -12,27 +12,38 @@
 //! | [`fault`] | `handle_mm_fault`: dispatch, anonymous memory, markers |
 //! | [`wp`] | write faults on read-only entries: COW copy and reuse |
 //! | [`huge`] | transparent huge pages: fault, write protect, split |
-//! | [`file`], [`swap`], [`hugetlb`] | page cache and shared memory; swap; hugetlb pages |
+//! | [`file`], [`filemap`], [`shmem`], [`block`] | page cache; file faults; shared memory and tmpfs; a block device |
+//! | [`swap`], [`hugetlb`] | swap; hugetlb pages |
+//! | [`reclaim`] | what madvise gives up: paging out, lazy freeing |
+//! | [`migrate`], [`device`] | migration entries, folio splits; device-private and device-exclusive memory |
 //! | [`zap`], [`protect`], [`fork`], [`mmap`], ... | operations, one each |
+//! | [`build`] | tables written directly, for shapes too large to fault in |
 //! | [`touch`] | the processor's own access: what a load or a store by the CPU does |
 //!
 //! # Lock order
 //!
-//! `mmap_lock` (this mm's, then a child's in fork) > notifier callbacks and the driver's lock > folio lock > page-cache
-//! lock of a file > lock of a PMD table > lock of a PTE table > frame allocator, swap map, hugetlb pool.
+//! `i_rwsem` of a file > `mmap_lock` (this mm's, then a child's in fork) > notifier callbacks and the driver's lock >
+//! folio lock > page-cache lock of a file > lock of a PMD table > lock of a PTE table > frame allocator, swap map,
+//! hugetlb pool.
 //! A notifier event starts before any table lock is taken and ends after the last one is dropped.
 
+pub mod block;
+pub mod build;
 pub mod device;
 pub mod fault;
 pub mod file;
+pub mod filemap;
 pub mod fork;
 pub mod huge;
 pub mod hugetlb;
 pub mod madvise;
 pub mod migrate;
 pub mod mmap;
+pub mod pagemap;
 pub mod protect;
+pub mod reclaim;
 pub mod rmap;
+pub mod shmem;
 pub mod swap;
 pub mod system;
 pub mod tables;
@@ -73,8 +84,12 @@ pub enum Errno {
     Busy = 16,
     /// Exists already.
     Exist = 17,
+    /// No such device: the operation is not for this kind of file.
+    NoDev = 19,
     /// Invalid argument.
     Inval = 22,
+    /// Not supported by this file.
+    OpNotSupp = 95,
     /// Memory page has a hardware error.
     HwPoison = 133,
 }
@@ -96,7 +111,9 @@ impl Errno {
             Errno::Fault => "EFAULT",
             Errno::Busy => "EBUSY",
             Errno::Exist => "EEXIST",
+            Errno::NoDev => "ENODEV",
             Errno::Inval => "EINVAL",
+            Errno::OpNotSupp => "EOPNOTSUPP",
             Errno::HwPoison => "EHWPOISON",
         }
     }

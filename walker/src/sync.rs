@@ -7,6 +7,8 @@ mod imp {
     pub use core::sync::atomic::{
         AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
+    pub use std::thread::yield_now;
+
     pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 }
 
@@ -15,6 +17,8 @@ mod imp {
     pub use loom::sync::atomic::{
         AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
+    pub use loom::thread::yield_now;
+
     pub use loom::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 
     /// loom's mutex with parking_lot's signatures (no poisoning).
@@ -72,7 +76,6 @@ mod imp {
         }
         /// Releases the guard's lock, waits, takes it again.
         pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-            // SAFETY-free trick: loom's wait consumes the guard, so it is moved out and back.
             replace_guard(guard, |g| self.0.wait(g).unwrap());
         }
         /// Wakes every waiter.

@@ -3,5 +3,9 @@
 
 pub mod capture;
 pub mod conform;
+pub mod definition;
+pub mod random;
 pub mod replay;
+pub mod request;
 pub mod scenario;
+pub mod shape;

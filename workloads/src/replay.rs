@@ -18,7 +18,8 @@ use walker::counters::NoCounts;
 use walker::memory::{PageKind, PhysConfig};
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
-use walker::mm::system::{Settings, System, ThpMode};
+use walker::mm::pagemap::PagemapBits;
+use walker::mm::system::{File, Settings, System, ThpMode};
 use walker::mm::touch::{Access, Signal};
 use walker::mm::vma::VmFlags;
 use walker::mm::{Errno, Mm};
@@ -36,6 +37,8 @@ pub struct ModelMachine {
     system: Arc<System>,
     mm: Arc<Mm>,
     child: Option<Arc<Mm>>,
+    /// The tmpfs file, opened for writing and once more for reading.
+    file: Option<(Arc<File>, Arc<File>)>,
     base: VirtAddr,
     npages: usize,
     dev1: bool,
@@ -70,6 +73,7 @@ pub fn machine(scenario: &Scenario) -> Result<ModelMachine, Skip> {
     Ok(ModelMachine {
         mm,
         child: None,
+        file: None,
         base: VirtAddr::new(scenario.base()),
         npages: scenario.npages,
         dev1: scenario.dev1,
@@ -113,6 +117,11 @@ fn advice(a: scenario::Advice) -> Option<Advice> {
         S::Dofork => Advice::DoFork,
         S::Wipeonfork => Advice::WipeOnFork,
         S::Keeponfork => Advice::KeepOnFork,
+        S::Pageout => Advice::PageOut,
+        S::Cold => Advice::Cold,
+        S::Free => Advice::Free,
+        S::Willneed => Advice::WillNeed,
+        S::Remove => Advice::Remove,
         _ => return None,
     })
 }
@@ -150,12 +159,15 @@ impl ModelMachine {
             Kind::HugetlbPrivate1G => MapKind::Hugetlb { order: 18, shared: false },
             Kind::DevMem => MapKind::Pfnmap,
             Kind::Dmirror => MapKind::Driver,
-            Kind::FilePrivate
-            | Kind::FileShared
-            | Kind::FileReadOnly
-            | Kind::BlockShared
-            | Kind::BlockPrivate => {
-                return Applied::unsupported(format!("map kind {kind:?}"));
+            Kind::BlockPrivate => MapKind::FilePrivate(File::block(&self.system)),
+            Kind::BlockShared => MapKind::FileShared { file: File::block(&self.system), writable: true },
+            Kind::FilePrivate | Kind::FileShared | Kind::FileReadOnly => {
+                let Some((rw, ro)) = &self.file else { return Applied::ret(-9) };
+                match kind {
+                    Kind::FilePrivate => MapKind::FilePrivate(Arc::clone(rw)),
+                    Kind::FileShared => MapKind::FileShared { file: Arc::clone(rw), writable: true },
+                    _ => MapKind::FileShared { file: Arc::clone(ro), writable: false },
+                }
             }
         };
         let flags =
@@ -252,6 +264,29 @@ impl ModelMachine {
         self.child.as_deref().map_or(Applied::ret(-1), f)
     }
 
+    /// What pagemap and PAGEMAP_SCAN say of every page of the window.
+    fn pagemap(&self) -> (Vec<PmCode>, Vec<ScanCode>) {
+        let letters = [
+            (PagemapBits::PRESENT, PmCode::PRESENT),
+            (PagemapBits::SWAP, PmCode::SWAPPED),
+            (PagemapBits::FILE, PmCode::FILE),
+            (PagemapBits::UFFD_WP, PmCode::UFFD_WP),
+            (PagemapBits::EXCLUSIVE, PmCode::EXCLUSIVE),
+            (PagemapBits::SOFT_DIRTY, PmCode::SOFT_DIRTY),
+        ];
+        let mut pm = Vec::with_capacity(self.npages);
+        let mut scan = Vec::with_capacity(self.npages);
+        let vmas = self.mm.mmap_read();
+        let window = PageRange::pages(self.base, self.npages as u64);
+        self.mm.locked(&vmas).pagemap_range(window, |_, bits, categories| {
+            pm.push(
+                letters.iter().fold(PmCode::NONE, |c, (bit, letter)| c.with_if(bits.contains(*bit), *letter)),
+            );
+            scan.push(categories.map_or(ScanCode::NotReported, |c| ScanCode::Categories(c.bits())));
+        });
+        (pm, scan)
+    }
+
     fn vma_ranges(&self) -> Vec<VmaRange> {
         let window = PageRange::pages(self.base, self.npages as u64);
         let vmas = self.mm.mmap_read();
@@ -307,9 +342,31 @@ impl Machine for ModelMachine {
             Op::FaultPages { span, req, mask, pages } => {
                 self.fault(*span, req_flags(*req), req_flags(*mask), Some(pages))
             }
+            Op::File { size, fill } => {
+                let file = File::tmpfs(&self.system);
+                let made = file.truncate(*size).and_then(|()| match fill {
+                    Some(fill) => file.write(fill.off, fill.len, b'f'),
+                    None => Ok(()),
+                });
+                self.file = Some((Arc::clone(&file), file.reopen()));
+                ret(made)
+            }
+            Op::Ftrunc { size } => match &self.file {
+                Some((file, _)) => ret(file.truncate(*size)),
+                None => Applied::ret(-9),
+            },
+            Op::Fpunch { span } => match &self.file {
+                Some((file, _)) => ret(file.punch(span.off, span.len)),
+                None => Applied::ret(-9),
+            },
+            Op::Msync { span } => ret(self.mm.msync(self.range(*span))),
             Op::Nop => Applied::ret(0),
             other => Applied::unsupported(other.to_string()),
         }
+    }
+
+    fn keeps_soft_dirty(&self) -> bool {
+        true
     }
 
     fn observe(&mut self) -> Observation {
@@ -320,11 +377,12 @@ impl Machine for ModelMachine {
         });
         self.range_fault(window, 0, 0, DEVICE[0], None);
         let raw = self.codes();
+        let (pm, scan) = self.pagemap();
         Observation {
             snapshot: raw.iter().map(|c| c.to_snapshot()).collect(),
             snapshot1,
-            pm: vec![PmCode::NONE; self.npages],
-            scan: None::<Vec<ScanCode>>,
+            pm,
+            scan: Some(scan),
             vma: self.vma_ranges(),
             raw,
         }

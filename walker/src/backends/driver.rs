@@ -4,7 +4,7 @@
 
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{Backend, Info, PageView};
-use crate::backends::hmm_core::{Answer, Flags, Slots, counting_array_bytes};
+use crate::backends::hmm_core::{Answer, Chunk, Flags, Slots, counting_array_bytes};
 use crate::backends::hmm_old::{Call, Generation, range_call};
 use crate::backends::program;
 use crate::counters::{Count, Counters};
@@ -88,6 +88,10 @@ impl DriverSlots {
     /// The slots of the last call, as the driver sees them.
     pub fn pfns(&self) -> &[u64] {
         &self.pfns[..self.range.nr_pages() as usize]
+    }
+    /// 5.7: a fault call is one in which a wish can reach the walk.
+    pub(super) fn decide_by_reach(&mut self) {
+        self.may_fault = (self.default_flags | self.pfn_flags_mask) & self.format.valid != 0;
     }
     fn flags_of(&self, wish: Wish) -> u64 {
         match wish {
@@ -179,14 +183,40 @@ impl DriverSlots {
     }
 }
 
+/// Some slots with what their meaning hangs on.
+#[derive(Debug)]
+pub struct DriverChunk<'a> {
+    format: &'a Format,
+    default_flags: u64,
+    pfn_flags_mask: u64,
+    pfns: &'a mut [u64],
+}
+
 impl Slots for DriverSlots {
+    type Chunk<'s> = DriverChunk<'s>;
     #[inline(always)]
     fn may_fault(&self) -> bool {
         self.may_fault
     }
     #[inline(always)]
-    fn wish(&self, i: usize) -> Flags {
-        let req = self.pfns[i] & self.pfn_flags_mask | self.default_flags;
+    fn chunk(&mut self, i: usize, n: usize) -> DriverChunk<'_> {
+        DriverChunk {
+            format: &self.format,
+            default_flags: self.default_flags,
+            pfn_flags_mask: self.pfn_flags_mask,
+            pfns: &mut self.pfns[i..i + n],
+        }
+    }
+}
+
+impl Chunk for DriverChunk<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.pfns.len()
+    }
+    #[inline(always)]
+    fn wish(&self, k: usize) -> Flags {
+        let req = self.pfns[k] & self.pfn_flags_mask | self.default_flags;
         let mut wish = Flags::empty();
         for (bit, flag) in [
             (self.format.valid, Flags::VALID),
@@ -200,10 +230,10 @@ impl Slots for DriverSlots {
         wish
     }
     #[inline(always)]
-    fn put(&mut self, i: usize, a: Answer) {
-        let f = &self.format;
+    fn put(&mut self, k: usize, a: Answer) {
+        let f = self.format;
         let has = |flag| a.flags.contains(flag);
-        self.pfns[i] = if has(Flags::ERROR) {
+        self.pfns[k] = if has(Flags::ERROR) {
             f.error
         } else if has(Flags::SPECIAL) {
             f.special

@@ -7,8 +7,9 @@
 //! time (the table of semantics 1.5). [`Backend::prepare`] refills.
 
 use crate::addr::{PageRange, Pfn, VirtAddr};
+use crate::arch::Entry;
 use crate::backend::{Backend, Capability, Info, PageView};
-use crate::backends::hmm_core::{Answer, End, Flags, Quirks, Slots, hmm_range_fault};
+use crate::backends::hmm_core::{Answer, Chunk, End, Flags, Quirks, Slots, hmm_range_fault};
 use crate::backends::program;
 use crate::counters::{Count, Counters};
 use crate::mirror::{DeviceEntry, DeviceTable};
@@ -85,6 +86,20 @@ pub(super) fn wish_flags(req: u64) -> Flags {
     Flags::from_bits_retain(((req >> 63) | (req >> 61) & 2) as u8)
 }
 
+/// The slot of a plainly present entry: RW is bit 1 of the entry, WRITE bit 62 of the slot.
+#[inline(always)]
+pub(super) fn present_bits(e: Entry) -> u64 {
+    e.plain_pfn() | VALID | (e.is_write() as u64) << 62
+}
+
+/// Whether a present page with this new slot lacks something that `req` asks for: only if FAULT (bit 63) and WRITE (62)
+/// are asked for and the slot has no WRITE. All in the sign bit, so that the old slot is read for every page, as the
+/// kernel reads it.
+#[inline(always)]
+pub(super) fn lacks(req: u64, slot: u64) -> bool {
+    ((((req & !slot) << 1) & req) as i64) < 0
+}
+
 /// The request bits of a wish.
 pub(super) fn req_flags(wish: Wish) -> u64 {
     match wish {
@@ -126,6 +141,10 @@ impl<L: Layout> InOut<'_, L> {
     fn encode(a: Answer) -> u64 {
         a.pfn | flag_bits(a.flags) | L::size(a.order)
     }
+    #[inline(always)]
+    fn req(&self, k: usize) -> u64 {
+        self.hmm_pfns[k] & self.pfn_flags_mask | self.default_flags
+    }
     /// The plain store, or a read-modify-write where the caller owns bits.
     #[inline(always)]
     fn store(slot: &mut u64, new: u64) {
@@ -134,17 +153,17 @@ impl<L: Layout> InOut<'_, L> {
 }
 
 impl<L: Layout> Slots for InOut<'_, L> {
+    type Chunk<'s>
+        = InOut<'s, L>
+    where
+        Self: 's;
     #[inline(always)]
     fn may_fault(&self) -> bool {
         (self.default_flags | self.pfn_flags_mask) & VALID != 0
     }
     #[inline(always)]
-    fn wish(&self, i: usize) -> Flags {
-        wish_flags(self.hmm_pfns[i] & self.pfn_flags_mask | self.default_flags)
-    }
-    #[inline(always)]
-    fn put(&mut self, i: usize, answer: Answer) {
-        Self::store(&mut self.hmm_pfns[i], Self::encode(answer));
+    fn chunk(&mut self, i: usize, n: usize) -> InOut<'_, L> {
+        InOut { hmm_pfns: &mut self.hmm_pfns[i..i + n], ..*self }
     }
     #[inline(always)]
     fn put_run(&mut self, i: usize, n: usize, first: Answer) {
@@ -159,6 +178,30 @@ impl<L: Layout> Slots for InOut<'_, L> {
         for slot in &mut self.hmm_pfns[i..i + n] {
             Self::store(slot, new);
         }
+    }
+}
+
+impl<L: Layout> Chunk for InOut<'_, L> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.hmm_pfns.len()
+    }
+    #[inline(always)]
+    fn wish(&self, k: usize) -> Flags {
+        wish_flags(self.req(k))
+    }
+    #[inline(always)]
+    fn put(&mut self, k: usize, answer: Answer) {
+        Self::store(&mut self.hmm_pfns[k], Self::encode(answer));
+    }
+    #[inline(always)]
+    fn answer_present<const MAY_FAULT: bool>(&mut self, k: usize, e: Entry) -> bool {
+        let slot = present_bits(e);
+        if MAY_FAULT && lacks(self.req(k), slot) {
+            return false;
+        }
+        Self::store(&mut self.hmm_pfns[k], slot);
+        true
     }
 }
 

@@ -38,8 +38,6 @@ bitflags! {
         const SPECIAL = 16;
         /// Nothing is mapped (4.14 tells it from what is mapped but not present).
         const EMPTY = 32;
-        /// The VMA is readable (4.14 alone).
-        const READ = 64;
     }
 }
 
@@ -64,25 +62,57 @@ impl Answer {
 /// The caller's arrays: where wishes are read and answers written. Slot 0 is the first page of the call's range. A slot
 /// has 8 bytes in every design, and so has a wish.
 pub trait Slots {
+    /// Slots `i..i + n` as local slices, so that the loop over a table keeps their addresses in registers.
+    type Chunk<'s>: Chunk
+    where
+        Self: 's;
     /// Whether any wish can reach the walk at all; if not, it is a snapshot and no wish is read (5.7+).
     fn may_fault(&self) -> bool;
-    /// The wish of slot `i`: `(slot & pfn_flags_mask) | default_flags`. VALID and WRITE only.
-    fn wish(&self, i: usize) -> Flags;
-    /// Stores the answer of slot `i`.
-    fn put(&mut self, i: usize, answer: Answer);
+    /// The slots `i..i + n`.
+    fn chunk(&mut self, i: usize, n: usize) -> Self::Chunk<'_>;
     /// Stores answers of slots `i..i + n`, frames ascending (`hmm_vma_handle_pmd`).
-    #[inline(always)]
     fn put_run(&mut self, i: usize, n: usize, first: Answer) {
+        let mut chunk = self.chunk(i, n);
         for k in 0..n {
-            self.put(i + k, Answer { pfn: first.pfn + k as u64, ..first });
+            chunk.put(k, Answer { pfn: first.pfn + k as u64, ..first });
         }
     }
     /// Stores the same answer in slots `i..i + n` (`hmm_pfns_fill`).
-    #[inline(always)]
     fn fill(&mut self, i: usize, n: usize, answer: Answer) {
+        let mut chunk = self.chunk(i, n);
         for k in 0..n {
-            self.put(i + k, answer);
+            chunk.put(k, answer);
         }
+    }
+    /// The wish of slot `i`.
+    fn wish(&mut self, i: usize) -> Flags {
+        self.chunk(i, 1).wish(0)
+    }
+    /// Stores the answer of slot `i`.
+    fn put(&mut self, i: usize, answer: Answer) {
+        self.chunk(i, 1).put(0, answer);
+    }
+}
+
+/// A few slots in a row. Indices are below the length that [`Slots::chunk`] was given.
+#[allow(clippy::len_without_is_empty)] // never empty
+pub trait Chunk {
+    /// How many slots.
+    fn len(&self) -> usize;
+    /// The wish of slot `k`: `(slot & pfn_flags_mask) | default_flags`. VALID and WRITE, and DEVICE until 5.6.
+    fn wish(&self, k: usize) -> Flags;
+    /// Stores the answer of slot `k`.
+    fn put(&mut self, k: usize, answer: Answer);
+    /// Answers a plainly present PTE, unless `MAY_FAULT` and slot `k` wishes more than the entry gives: then it returns
+    /// false and leaves the slot alone. Override where the bits of the entry map to the slot directly.
+    #[inline(always)]
+    fn answer_present<const MAY_FAULT: bool>(&mut self, k: usize, e: Entry) -> bool {
+        let flags = cpu_flags(e);
+        if MAY_FAULT && !need_fault(self.wish(k), flags).is_empty() {
+            return false;
+        }
+        self.put(k, Answer { pfn: e.plain_pfn(), flags, order: 0 });
+        true
     }
 }
 
@@ -252,6 +282,29 @@ pub(super) fn cpu_flags(e: Entry) -> Flags {
     }
 }
 
+/// Answers plainly present entries until one is not, or needs a fault; returns how many it answered.
+///
+/// A function of its own on local slices: the loop is a load, a test, a few shifts and a store. The entry that stops
+/// it is read again by the caller, as good as the first read.
+#[inline(always)]
+pub(super) fn plain_run<K: Chunk, const MAY_FAULT: bool>(
+    table: Table<'_>,
+    first: usize,
+    n: usize,
+    mut chunk: K,
+) -> usize {
+    // Both lengths are stated once, so that the loop carries no bounds check.
+    let run = table.ptep_run(first, n);
+    assert!(run.len() == n && chunk.len() == n);
+    for k in 0..n {
+        let e = run.ptep_get(k);
+        if !e.is_plain_present() || !chunk.answer_present::<MAY_FAULT>(k, e) {
+            return k;
+        }
+    }
+    n
+}
+
 /// What a device-private entry gives its owner.
 pub(super) fn device_flags(swp: SwpEntry) -> Flags {
     let write = if swp.is_device_private_write() { Flags::WRITE } else { Flags::empty() };
@@ -302,15 +355,15 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         if !self.may_fault {
             return Flags::empty();
         }
-        let first = self.slot_of(part.start());
+        let n = part.nr_pages() as usize;
+        let chunk = self.slots.chunk(self.slot_of(part.start()), n);
         let mut need = Flags::empty();
-        for i in first..first + part.nr_pages() as usize {
-            self.c.add(Count::WishesRead, 1);
-            need |= need_fault(self.slots.wish(i), cpu);
-            if need == Flags::VALID.union(Flags::WRITE) {
-                break;
-            }
+        let mut k = 0;
+        while k < n && need != Flags::VALID.union(Flags::WRITE) {
+            need |= need_fault(chunk.wish(k), cpu);
+            k += 1;
         }
+        self.c.add(Count::WishesRead, k as u64);
         need
     }
 
@@ -373,31 +426,33 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         }
     }
 
-    /// The inner loop of `hmm_vma_walk_pmd` over one PTE table, with `hmm_vma_handle_pte` inlined for the entries that
-    /// every table is full of.
+    /// The inner loop of `hmm_vma_walk_pmd` over one PTE table: runs of plainly present entries, which every table is
+    /// full of, and `hmm_vma_handle_pte` for what interrupts them.
     #[inline(always)]
     fn walk_ptes(&mut self, table: Table<'a>, part: PageRange) -> Result<(), Break> {
         let n = part.nr_pages() as usize;
-        let first_slot = self.slot_of(part.start());
+        let slot = self.slot_of(part.start());
         let first = part.start().index(Level::Pte);
-        for k in 0..n {
-            let e = table.ptep_get(first + k);
-            self.c.add(Count::PtesVisited, 1);
-            if e.is_plain_present() {
-                let cpu = if e.is_write() { Flags::VALID.union(Flags::WRITE) } else { Flags::VALID };
-                if self.may_fault {
-                    self.c.add(Count::WishesRead, 1);
-                    let need = need_fault(self.slots.wish(first_slot + k), cpu);
-                    if !need.is_empty() {
-                        let from = part.start().add_pages(k as u64);
-                        return Err(Break::Fault(PageRange::between(from, part.end()), need));
-                    }
-                }
-                self.c.add(Count::SlotsWritten, 1);
-                self.slots.put(first_slot + k, Answer { pfn: e.plain_pfn(), flags: cpu, order: 0 });
+        let mut k = 0;
+        while k < n {
+            let may_fault = self.may_fault;
+            let chunk = self.slots.chunk(slot + k, n - k);
+            let done = if may_fault {
+                plain_run::<_, true>(table, first + k, n - k, chunk)
             } else {
-                let at = part.start().add_pages(k as u64);
-                self.handle_pte(e, PageRange::between(at, part.end()))?;
+                plain_run::<_, false>(table, first + k, n - k, chunk)
+            };
+            self.c.add(Count::PtesVisited, done as u64);
+            self.c.add(Count::SlotsWritten, done as u64);
+            if may_fault {
+                self.c.add(Count::WishesRead, done as u64);
+            }
+            k += done;
+            if k < n {
+                self.c.add(Count::PtesVisited, 1);
+                let rest = PageRange::between(part.start().add_pages(k as u64), part.end());
+                self.handle_pte(table.ptep_get(first + k), rest)?;
+                k += 1;
             }
         }
         Ok(())

@@ -16,7 +16,9 @@
 
 use crate::addr::{Level, PageRange, VirtAddr};
 use crate::arch::Entry;
-use crate::backends::hmm_core::{Answer, Flags, Slots, cpu_flags, device_flags, fault_page, need_fault};
+use crate::backends::hmm_core::{
+    Answer, Flags, Slots, cpu_flags, device_flags, fault_page, need_fault, plain_run,
+};
 use crate::counters::{Count, Counters};
 use crate::memory::{Table, rcu};
 use crate::mm::fault::{FaultFlags, VmFault};
@@ -376,37 +378,34 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
         if e.is_write() { Flags::VALID | Flags::WRITE } else { Flags::VALID }
     }
 
-    /// READ, which 4.14 takes from the VMA; nothing where VALID implies it.
+    /// The inner loop of `hmm_vma_walk_pmd`. `part` is the slice. The kernel stores NONE in each slot before it
+    /// decides; in the model whoever faults does it, the others overwrite it anyway.
     #[inline(always)]
-    fn read_flag(vma: &Vma) -> Flags {
-        if Self::RULES.wishes_in_slots || !vma.has(VmFlags::READ) { Flags::empty() } else { Flags::READ }
-    }
-
-    /// The inner loop of `hmm_vma_walk_pmd`. `part` is the slice.
-    #[inline(always)]
-    fn walk_ptes(&mut self, vma: &'a Vma, table: Table<'a>, part: PageRange) -> Result<(), Break> {
-        let read = Self::read_flag(vma);
-        let first_slot = self.slot_of(part.start());
+    fn walk_ptes(&mut self, table: Table<'a>, part: PageRange) -> Result<(), Break> {
+        let n = part.nr_pages() as usize;
+        let slot = self.slot_of(part.start());
         let first = part.start().index(Level::Pte);
-        for k in 0..part.nr_pages() as usize {
-            let e = table.ptep_get(first + k);
-            self.c.add(Count::PtesVisited, 1);
-            let i = first_slot + k;
-            let wish = self.wish(i);
-            let at = part.start().add_pages(k as u64);
-            // The kernel stores NONE here, before it decides; whoever faults does it in the model.
-            if e.is_plain_present() {
-                let cpu = if e.is_write() { Flags::VALID | Flags::WRITE } else { Flags::VALID };
-                let need = need_fault(wish, cpu);
-                if !need.is_empty() {
-                    return Err(self.fault_from(at, part, need, wish));
-                }
-                self.store(i, Answer { pfn: e.plain_pfn(), flags: cpu | read, order: 0 });
+        let mut k = 0;
+        while k < n {
+            let chunk = self.slots.chunk(slot + k, n - k);
+            let done = if self.fault {
+                plain_run::<_, true>(table, first + k, n - k, chunk)
             } else {
-                let answer = self.handle_pte(e, at, part, wish)?;
-                let readable = answer.flags.contains(Flags::VALID);
-                let flags = if readable { answer.flags | read } else { answer.flags };
-                self.store(i, Answer { flags, ..answer });
+                plain_run::<_, false>(table, first + k, n - k, chunk)
+            };
+            self.c.add(Count::PtesVisited, done as u64);
+            self.c.add(Count::SlotsWritten, done as u64);
+            if self.fault && Self::RULES.wishes_in_slots {
+                self.c.add(Count::WishesRead, done as u64);
+            }
+            k += done;
+            if k < n {
+                self.c.add(Count::PtesVisited, 1);
+                let wish = self.wish(slot + k);
+                let at = part.start().add_pages(k as u64);
+                let answer = self.handle_pte(table.ptep_get(first + k), at, part, wish)?;
+                self.store(slot + k, answer);
+                k += 1;
             }
         }
         Ok(())
@@ -419,7 +418,7 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
         Break::Fault(PageRange::between(from, part.end()), need, wish)
     }
 
-    /// `hmm_vma_handle_pte` for an entry that is not plainly present.
+    /// `hmm_vma_handle_pte`.
     fn handle_pte(&mut self, e: Entry, at: VirtAddr, part: PageRange, wish: Flags) -> Result<Answer, Break> {
         let need = Self::need(wish, Flags::empty());
         if e.is_none_mostly() {
@@ -513,7 +512,7 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
         if e.is_protnone() || !need.is_empty() {
             return self.fault_or_fill(Some(vma), part, need, None, Answer::NONE);
         }
-        self.put_leaf(level, part, e, cpu | Self::read_flag(vma));
+        self.put_leaf(level, part, e, cpu);
         Ok(())
     }
 
@@ -591,7 +590,7 @@ impl<'a, S: Slots, G: Generation, C: Counters> WalkOps<'a> for OldWalk<'a, '_, S
         let rcu = rcu::read_lock();
         let e = pmd.read();
         if e.is_table() {
-            let r = self.walk_ptes(vma, self.call.at.mm.phys().table(e.pfn()), part);
+            let r = self.walk_ptes(self.call.at.mm.phys().table(e.pfn()), part);
             drop(rcu);
             return r.map_err(|b| self.leave_ptes(vma, pmd, b));
         }

@@ -19,11 +19,12 @@
 
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{Backend, Capability, Info, Kind, PageView};
-use crate::backends::hmm_core::{Answer, Flags, Slots, counting_array_bytes};
+use crate::backends::hmm_core::{Answer, Chunk, Flags, Slots, counting_array_bytes};
 use crate::backends::hmm_old::{Call, Generation, Version, range_call};
 use crate::backends::program;
 use crate::counters::Counters;
 use crate::mirror::{DeviceEntry, DeviceTable};
+use crate::mm::vma::VmFlags;
 use crate::mm::{Errno, Mm};
 use crate::notifier::Subscription;
 use crate::request::{Request, Wish};
@@ -63,12 +64,29 @@ struct Output<'a> {
     pfns: &'a mut [u64],
     /// None for a snapshot.
     write: Option<bool>,
+    /// READ if the VMA, which the driver hands over, is readable.
+    read: u64,
 }
 
 impl Slots for Output<'_> {
+    type Chunk<'s>
+        = Output<'s>
+    where
+        Self: 's;
     #[inline(always)]
     fn may_fault(&self) -> bool {
         self.write.is_some()
+    }
+    #[inline(always)]
+    fn chunk(&mut self, i: usize, n: usize) -> Output<'_> {
+        Output { pfns: &mut self.pfns[i..i + n], ..*self }
+    }
+}
+
+impl Chunk for Output<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.pfns.len()
     }
     #[inline(always)]
     fn wish(&self, _: usize) -> Flags {
@@ -79,11 +97,10 @@ impl Slots for Output<'_> {
         }
     }
     #[inline(always)]
-    fn put(&mut self, i: usize, a: Answer) {
+    fn put(&mut self, k: usize, a: Answer) {
         let mut slot = a.pfn << PFN_SHIFT;
-        for (flag, bit) in [
-            (Flags::VALID, VALID),
-            (Flags::READ, READ),
+        for (flag, bits) in [
+            (Flags::VALID, VALID | self.read),
             (Flags::WRITE, WRITE),
             (Flags::ERROR, ERROR),
             (Flags::EMPTY, EMPTY),
@@ -91,10 +108,10 @@ impl Slots for Output<'_> {
             (Flags::DEVICE, DEVICE_UNADDRESSABLE),
         ] {
             if a.flags.contains(flag) {
-                slot |= bit;
+                slot |= bits;
             }
         }
-        self.pfns[i] = slot;
+        self.pfns[k] = slot;
     }
 }
 
@@ -137,7 +154,9 @@ impl Backend for PfnBits {
     fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
         let vmas = mm.mmap_read();
         let call = Call { at: mm.locked(&vmas), sub, seq, range: self.range };
-        let mut slots = Output { pfns: &mut self.pfns, write: self.write };
+        let readable = vmas.find(self.range.start()).is_some_and(|v| v.has(VmFlags::READ));
+        let mut slots =
+            Output { pfns: &mut self.pfns, write: self.write, read: if readable { READ } else { 0 } };
         self.reached = 0;
         self.reached = counting_array_bytes(c, |c| range_call::<_, V4_14, C>(call, &mut slots, c))?;
         Ok(seq)

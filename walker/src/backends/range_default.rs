@@ -82,6 +82,7 @@ impl RangeCall for V5_7 {
     fn call<C: Counters>(call: Call<'_>, slots: &mut DriverSlots, c: &mut C) -> Result<usize, Errno> {
         let Call { at, sub, seq, range } = call;
         let owner = slots.owner();
+        slots.decide_by_reach();
         hmm_range_fault::<_, Quirks5_8, C>(at, sub, seq, range, owner, slots, c)?;
         Ok(range.nr_pages() as usize)
     }

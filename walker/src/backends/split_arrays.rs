@@ -12,11 +12,12 @@
 //! wishes, and 8 more when the caller writes them.
 
 use crate::addr::{PageRange, VirtAddr};
+use crate::arch::Entry;
 use crate::backend::{Backend, Info, Kind, PageView};
 use crate::backends::fixed::{
-    CAPABILITIES, ERROR, VALID, device_entry, flag_bits, req_flags, view, wish_flags,
+    CAPABILITIES, ERROR, VALID, device_entry, flag_bits, lacks, present_bits, req_flags, view, wish_flags,
 };
-use crate::backends::hmm_core::{Answer, Flags, Quirks5_8, Slots, hmm_range_fault};
+use crate::backends::hmm_core::{Answer, Chunk, Flags, Quirks5_8, Slots, hmm_range_fault};
 use crate::backends::program;
 use crate::counters::{Count, Counters};
 use crate::mirror::DeviceTable;
@@ -44,17 +45,52 @@ struct InAndOut<'a> {
 }
 
 impl Slots for InAndOut<'_> {
+    type Chunk<'s>
+        = InAndOut<'s>
+    where
+        Self: 's;
     #[inline(always)]
     fn may_fault(&self) -> bool {
         self.default_flags & VALID != 0 || self.req_flags.is_some()
     }
     #[inline(always)]
-    fn wish(&self, i: usize) -> Flags {
-        wish_flags(self.default_flags | self.req_flags.map_or(0, |r| r[i]))
+    fn chunk(&mut self, i: usize, n: usize) -> InAndOut<'_> {
+        InAndOut {
+            default_flags: self.default_flags,
+            req_flags: self.req_flags.map(|r| &r[i..i + n]),
+            pfns: &mut self.pfns[i..i + n],
+        }
+    }
+}
+
+impl InAndOut<'_> {
+    #[inline(always)]
+    fn req(&self, k: usize) -> u64 {
+        self.default_flags | self.req_flags.map_or(0, |r| r[k])
+    }
+}
+
+impl Chunk for InAndOut<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.pfns.len()
     }
     #[inline(always)]
-    fn put(&mut self, i: usize, answer: Answer) {
-        self.pfns[i] = answer.pfn | flag_bits(answer.flags);
+    fn wish(&self, k: usize) -> Flags {
+        wish_flags(self.req(k))
+    }
+    #[inline(always)]
+    fn put(&mut self, k: usize, answer: Answer) {
+        self.pfns[k] = answer.pfn | flag_bits(answer.flags);
+    }
+    #[inline(always)]
+    fn answer_present<const MAY_FAULT: bool>(&mut self, k: usize, e: Entry) -> bool {
+        let slot = present_bits(e);
+        if MAY_FAULT && lacks(self.req(k), slot) {
+            return false;
+        }
+        self.pfns[k] = slot;
+        true
     }
 }
 

@@ -16,7 +16,7 @@
 
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{Backend, Capability, Info, Kind, PageView};
-use crate::backends::hmm_core::{Answer, Flags, Quirks5_8, Slots, hmm_range_fault};
+use crate::backends::hmm_core::{Answer, Chunk, Flags, Quirks5_8, Slots, hmm_range_fault};
 use crate::backends::program;
 use crate::counters::{Count, Counters};
 use crate::memory::{PageKind, Phys};
@@ -52,18 +52,37 @@ struct Handles<'a> {
 }
 
 impl Slots for Handles<'_> {
+    type Chunk<'s>
+        = Handles<'s>
+    where
+        Self: 's;
     #[inline(always)]
     fn may_fault(&self) -> bool {
         true
     }
     #[inline(always)]
-    fn wish(&self, i: usize) -> Flags {
-        // A wish has the bits of VALID and WRITE.
-        Flags::from_bits_retain(self.default.or(self.wishes.map_or(Wish::None, |w| w[i])) as u8)
+    fn chunk(&mut self, i: usize, n: usize) -> Handles<'_> {
+        Handles {
+            default: self.default,
+            wishes: self.wishes.map(|w| &w[i..i + n]),
+            pages: &mut self.pages[i..i + n],
+        }
+    }
+}
+
+impl Chunk for Handles<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.pages.len()
     }
     #[inline(always)]
-    fn put(&mut self, i: usize, answer: Answer) {
-        self.pages[i] = if answer.flags.contains(Flags::VALID) { answer.pfn + 1 } else { 0 };
+    fn wish(&self, k: usize) -> Flags {
+        // A wish has the bits of VALID and WRITE.
+        Flags::from_bits_retain(self.default.or(self.wishes.map_or(Wish::None, |w| w[k])) as u8)
+    }
+    #[inline(always)]
+    fn put(&mut self, k: usize, answer: Answer) {
+        self.pages[k] = if answer.flags.contains(Flags::VALID) { answer.pfn + 1 } else { 0 };
     }
 }
 

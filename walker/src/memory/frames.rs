@@ -64,10 +64,13 @@ struct Zone {
     partial: [Vec<u32>; 2],
 }
 
+/// One list per [`Migrate`] kind (pcp lists).
+type ThreadLists = Mutex<[Vec<Pfn>; 2]>;
+
 /// All frames of a machine.
 pub(super) struct Frames {
     zone: Mutex<Zone>,
-    lists: Box<[CachePadded<Mutex<[Vec<Pfn>; 2]>>]>,
+    lists: Box<[CachePadded<ThreadLists>]>,
 }
 
 impl Frames {

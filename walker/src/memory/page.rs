@@ -19,7 +19,7 @@
 //! | `ptl`            | the split page-table lock of a frame that is a table                      |
 
 use crate::addr::Pfn;
-use crate::sync::{AtomicI32, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering::*};
+use crate::sync::{AtomicI32, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering::*, yield_now};
 
 /// What a frame is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,9 @@ pub const PG_PARTIALLY_MAPPED: u64 = 1 << 12;
 pub const PG_CACHED: u64 = 1 << 13;
 /// hugetlb: HPageRestoreReserve, the page consumed a reservation that freeing gives back.
 pub const PG_RESTORE_RESERVE: u64 = 1 << 14;
+
+/// PG_readahead: the readahead mark, the next window is to be read when a fault meets this page.
+pub const PG_READAHEAD: u64 = 1 << 15;
 
 const TAIL: u32 = 1 << 31;
 
@@ -186,7 +189,7 @@ impl Page {
     pub fn lock_folio(&self) {
         let backoff = crossbeam_utils::Backoff::new();
         while !self.try_lock() {
-            if backoff.is_completed() { std::thread::yield_now() } else { backoff.snooze() }
+            if backoff.is_completed() || cfg!(loom) { yield_now() } else { backoff.snooze() }
         }
     }
     /// `folio_unlock`.

@@ -123,10 +123,7 @@ impl Phys {
             _ => panic!("frames come in orders 0, {PMD_ORDER} and {PUD_ORDER}, not {order}"),
         }
         .ok_or(OutOfFrames)?;
-        self.page(pfn).prepare(kind, order, 0);
-        for i in 1..1u64 << order {
-            self.page(pfn.add(i)).prepare_tail(kind, i as u32, 0);
-        }
+        self.compose(pfn, kind, order);
         Ok(pfn)
     }
     /// Frees a folio that has no reference left, given its head.
@@ -165,7 +162,20 @@ impl Phys {
     /// [`OutOfFrames`].
     pub fn alloc_extent(&self, nr: u64) -> Result<Pfn, OutOfFrames> {
         let align = if nr >= PAGES_PER_PUD { PTRS_PER_TABLE as u64 } else { 1 };
-        self.frames.alloc_run(nr.div_ceil(PAGES_PER_PMD), align).ok_or(OutOfFrames)
+        let blocks = nr.div_ceil(PAGES_PER_PMD);
+        let first = self.frames.alloc_run(blocks, align).ok_or(OutOfFrames)?;
+        // What the last block has too much is free, its struct pages untouched.
+        (nr..blocks * PAGES_PER_PMD).for_each(|i| self.frames.free_base(first.add(i), Migrate::Movable));
+        Ok(first)
+    }
+    /// Makes `1 << order` frames of an extent one folio, aligned to its order, with one reference and no mapping: what
+    /// [`Phys::alloc`] would have given.
+    pub fn compose(&self, head: Pfn, kind: PageKind, order: u8) {
+        debug_assert_eq!(head, head.align_down(order));
+        self.page(head).prepare(kind, order, 0);
+        for i in 1..1u64 << order {
+            self.page(head.add(i)).prepare_tail(kind, i as u32, 0);
+        }
     }
     /// An empty page table.
     ///
@@ -175,6 +185,15 @@ impl Phys {
         let pfn = self.frames.alloc_base(Migrate::Unmovable).ok_or(OutOfFrames)?;
         self.page(pfn).prepare(PageKind::Table, 0, 0);
         self.storage.clear_table(pfn);
+        Ok(self.table(pfn))
+    }
+    /// A page table whose entries are whatever the frame held: the caller writes every one before it links the table.
+    ///
+    /// # Errors
+    /// [`OutOfFrames`].
+    pub(crate) fn alloc_table_stale(&self) -> Result<Table<'_>, OutOfFrames> {
+        let pfn = self.frames.alloc_base(Migrate::Unmovable).ok_or(OutOfFrames)?;
+        self.page(pfn).prepare(PageKind::Table, 0, 0);
         Ok(self.table(pfn))
     }
     /// Frees a table that no walk can reach any more (never linked, or the mm is gone).
@@ -216,6 +235,27 @@ impl Phys {
     pub fn store_byte(&self, pfn: Pfn, offset: usize, value: u8) {
         assert!(pfn.get() < self.nr_frames && offset < 1 << PAGE_SHIFT);
         self.storage.byte(pfn, offset).store(value, Relaxed);
+    }
+    /// The contents of the frame word by word, none if they are all zero.
+    pub fn save_page(&self, pfn: Pfn) -> Option<Box<[u64; PTRS_PER_TABLE]>> {
+        assert!(pfn.get() < self.nr_frames);
+        if self.storage.is_zeroed(pfn) {
+            return None;
+        }
+        let from = self.storage.entries(pfn);
+        Some(Box::new(core::array::from_fn(|i| from[i].load(Relaxed))))
+    }
+    /// Fills the frame with saved contents, none meaning zeros.
+    pub fn load_page(&self, pfn: Pfn, contents: Option<&[u64; PTRS_PER_TABLE]>) {
+        assert!(pfn.get() < self.nr_frames);
+        match contents {
+            None => self.storage.zero(pfn, 1),
+            Some(words) => {
+                for (to, word) in self.storage.entries(pfn).iter().zip(words) {
+                    to.store(*word, Relaxed);
+                }
+            }
+        }
     }
     /// Frames that exist.
     pub fn nr_frames(&self) -> u64 {
@@ -265,9 +305,11 @@ mod storage {
         #[inline(always)]
         pub(super) fn page(&self, pfn: Pfn) -> &Page {
             debug_assert!(pfn.get() < self.nr_frames);
-            // SAFETY: in bounds (the caller checked), zero-filled by mmap, and all-zero bytes are a valid Page: atomics
-            // and a one-byte parking_lot mutex whose unlocked state is 0 (tested below).
-            unsafe { &*self.pages.add(pfn.get() as usize) }
+            // SAFETY: in bounds: the array has nr_frames elements and the caller checked.
+            let page = unsafe { self.pages.add(pfn.get() as usize) };
+            // SAFETY: mapped and aligned, zero-filled by mmap, and all-zero bytes are a valid Page: atomics and a
+            // one-byte parking_lot mutex whose unlocked state is 0 (tested below). Only shared references exist.
+            unsafe { &*page }
         }
         #[inline(always)]
         pub(super) fn entries(&self, pfn: Pfn) -> &[AtomicU64; PTRS_PER_TABLE] {
@@ -277,8 +319,10 @@ mod storage {
         }
         #[inline(always)]
         pub(super) fn byte(&self, pfn: Pfn, offset: usize) -> &AtomicU8 {
-            // SAFETY: as `entries`; `offset` is inside the frame (the caller checked).
-            unsafe { &*self.frame(pfn).add(offset).cast() }
+            // SAFETY: `offset` is inside the frame (the caller checked).
+            let byte = unsafe { self.frame(pfn).add(offset) };
+            // SAFETY: mapped; any byte is a valid atomic; see `entries`.
+            unsafe { &*byte.cast() }
         }
         #[inline(always)]
         fn frame(&self, pfn: Pfn) -> *mut u8 {

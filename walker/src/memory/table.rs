@@ -24,9 +24,35 @@ pub struct Table<'p> {
 /// Witness that the split lock of a table is held.
 pub type Ptl<'p> = MutexGuard<'p, ()>;
 
+/// A few PTE-level entries in a row, read one by one.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'p>(&'p [AtomicU64]);
+
+impl Run<'_> {
+    /// How many.
+    #[inline(always)]
+    pub fn len(self) -> usize {
+        self.0.len()
+    }
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+    /// Entry `k` of the run, relaxed (`ptep_get`).
+    #[inline(always)]
+    pub fn ptep_get(self, k: usize) -> Entry {
+        Entry(self.0[k].load(Relaxed))
+    }
+}
+
 impl<'p> Table<'p> {
     pub(super) fn new(pfn: Pfn, entries: &'p [AtomicU64; PTRS_PER_TABLE], page: &'p Page) -> Self {
         Table { entries, page, pfn }
+    }
+    /// The entries themselves, for the other files of the floor.
+    #[cfg(not(loom))]
+    pub(super) fn entries(self) -> &'p [AtomicU64; PTRS_PER_TABLE] {
+        self.entries
     }
     /// The frame that holds the entries.
     #[inline(always)]
@@ -48,6 +74,11 @@ impl<'p> Table<'p> {
     #[inline(always)]
     pub fn ptep_get(self, i: usize) -> Entry {
         Entry(self.slot(i).load(Relaxed))
+    }
+    /// Entries `first..first + n` for a loop: the bounds are checked here, once.
+    #[inline(always)]
+    pub fn ptep_run(self, first: usize, n: usize) -> Run<'p> {
+        Run(&self.entries[first..first + n])
     }
     /// Entry `i`, acquire: what it points to is initialised (`pmdp_get_lockless` and its address dependency).
     #[inline(always)]

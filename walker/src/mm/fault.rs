@@ -29,6 +29,8 @@ bitflags! {
         const ALLOW_RETRY = 4;
         /// A fatal signal may end the wait.
         const KILLABLE = 16;
+        /// The fault was tried before and ended in RETRY.
+        const TRIED = 32;
         /// From user mode: signals can be delivered.
         const USER = 64;
         /// On behalf of another context than the one that runs.
@@ -44,6 +46,8 @@ bitflags! {
         const OOM = 0x1;
         /// Beyond the end of the file, a failed read, a userfault that may not sleep.
         const SIGBUS = 0x2;
+        /// The page had to be read from its device.
+        const MAJOR = 0x4;
         /// The page's memory failed.
         const HWPOISON = 0x10;
         /// Access to a guard or to what may not be accessed.
@@ -116,10 +120,9 @@ impl<'a> Vmf<'a> {
             self.vma.set_anon_vma(id);
         }
     }
-    /// `handle_userfault` for a caller that may not sleep in user space: SIGBUS; with ALLOW_RETRY the fault would be
-    /// queued and the lock dropped, which the model answers with RETRY.
+    /// `handle_userfault` with UFFD_FEATURE_SIGBUS: nobody waits for user space.
     pub fn handle_userfault(&self) -> VmFault {
-        if self.flags.contains(FaultFlags::ALLOW_RETRY) { VmFault::RETRY } else { VmFault::SIGBUS }
+        VmFault::SIGBUS
     }
     /// The rights of a new writable page: `maybe_mkwrite(pte_mkdirty(entry), vma)`.
     #[inline]

@@ -120,7 +120,6 @@ impl Mm {
                     .with_swp_uffd_wp(e.is_swp_uffd_wp());
                 src.replace(e);
             }
-            phys.add_rmap_huge(swp.pfn());
             child.deposit(dst.table, spare);
             dst.set(e.with_swp_uffd_wp(false));
             return Ok(());
@@ -197,7 +196,6 @@ impl Mm {
                 old.with_swp_exclusive(false)
             }
             SwpType::MigrationWrite | SwpType::MigrationReadExclusive | SwpType::MigrationRead => {
-                phys.add_rmap_pte(swp.pfn());
                 if vma.is_cow() { like(SwpType::MigrationRead) } else { old }
             }
             SwpType::DeviceWrite | SwpType::DeviceRead => {

@@ -3,6 +3,7 @@
 use crate::addr::PageRange;
 use crate::mm::fault::VmFault;
 use crate::mm::vma::{VmFlags, Vma};
+use crate::mm::zap::ZapDetails;
 use crate::mm::{Errno, Mm};
 use crate::notifier::{Event, EventKind};
 
@@ -21,6 +22,11 @@ pub enum Advice {
     DoFork,
     WipeOnFork,
     KeepOnFork,
+    PageOut,
+    Cold,
+    Free,
+    WillNeed,
+    Remove,
 }
 
 impl Mm {
@@ -36,8 +42,10 @@ impl Mm {
         match advice {
             Advice::PopulateRead => self.madvise_populate(range, false),
             Advice::PopulateWrite => self.madvise_populate(range, true),
-            Advice::DontNeed => {
+            Advice::Remove => self.madvise_remove_range(range),
+            Advice::DontNeed | Advice::PageOut | Advice::Cold | Advice::Free | Advice::WillNeed => {
                 let vmas = self.mmap_read();
+                let locked = self.locked(&vmas);
                 let mut gap = false;
                 let mut at = range.start();
                 while at < range.end() {
@@ -52,7 +60,13 @@ impl Mm {
                     }
                     gap |= part.start() > at;
                     at = part.end();
-                    self.madvise_dontneed(vma, part)?;
+                    match advice {
+                        Advice::PageOut => locked.madvise_cold(vma, part, true)?,
+                        Advice::Cold => locked.madvise_cold(vma, part, false)?,
+                        Advice::Free => locked.madvise_free(vma, part)?,
+                        Advice::WillNeed => locked.madvise_willneed(vma, part),
+                        _ => self.madvise_dontneed(vma, part)?,
+                    }
                 }
                 if gap { Err(Errno::NoMem) } else { Ok(()) }
             }
@@ -77,7 +91,12 @@ impl Mm {
 
     /// `zap_page_range_single`: zaps inside one CLEAR event.
     pub fn zap_page_range_single(&self, vma: &Vma, part: PageRange) {
-        self.notifier.during(&Event::new(EventKind::Clear, part), || self.zap_page_range(vma, part));
+        self.zap_page_range_single_details(vma, part, ZapDetails::DISCARD);
+    }
+    /// As [`Mm::zap_page_range_single`], sparing what `details` says.
+    pub(crate) fn zap_page_range_single_details(&self, vma: &Vma, part: PageRange, details: ZapDetails) {
+        let event = Event::new(EventKind::Clear, part);
+        self.notifier.during(&event, || self.zap_page_range_details(vma, part, details));
     }
 
     /// The advice that only changes VMA flags.
@@ -138,10 +157,10 @@ fn new_flags(vma: &Vma, advice: Advice) -> Result<VmFlags, Errno> {
     let f = vma.flags;
     let reads = VmFlags::SEQ_READ | VmFlags::RAND_READ;
     Ok(match advice {
-        Advice::Hugepage => f - VmFlags::NOHUGEPAGE | VmFlags::HUGEPAGE,
-        Advice::NoHugepage => f - VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE,
-        Advice::Random => f - reads | VmFlags::RAND_READ,
-        Advice::Sequential => f - reads | VmFlags::SEQ_READ,
+        Advice::Hugepage => (f - VmFlags::NOHUGEPAGE) | VmFlags::HUGEPAGE,
+        Advice::NoHugepage => (f - VmFlags::HUGEPAGE) | VmFlags::NOHUGEPAGE,
+        Advice::Random => (f - reads) | VmFlags::RAND_READ,
+        Advice::Sequential => (f - reads) | VmFlags::SEQ_READ,
         Advice::DontFork => f | VmFlags::DONTCOPY,
         Advice::DoFork if vma.has(VmFlags::IO) => return Err(Errno::Inval),
         Advice::DoFork => f - VmFlags::DONTCOPY,

@@ -286,7 +286,8 @@ impl<'a> Locked<'a> {
     /// # Errors
     /// What the failing fault said.
     pub(crate) fn faultin_range(&self, vma: &'a Vma, range: PageRange, write: bool) -> Result<(), VmFault> {
-        let flags = if write { FaultFlags::WRITE } else { FaultFlags::empty() };
+        let mut flags = FaultFlags::ALLOW_RETRY | FaultFlags::KILLABLE;
+        flags.set(FaultFlags::WRITE, write);
         let mut addr = range.start();
         while addr < range.end() {
             match self.follow_page(addr, write) {
@@ -296,6 +297,7 @@ impl<'a> Locked<'a> {
                     if r.intersects(VmFault::ERROR) {
                         return Err(r);
                     }
+                    flags.set(FaultFlags::TRIED, r.contains(VmFault::RETRY));
                 }
             }
         }

@@ -5,6 +5,7 @@ use crate::memory::{OutOfFrames, PageKind, Phys, PhysConfig, PhysError};
 use crate::sync::{AtomicU64, Mutex, Ordering::*};
 use std::sync::{Arc, OnceLock};
 
+pub use crate::mm::block::BlockDevice;
 pub use crate::mm::file::{File, FileKind};
 pub use crate::mm::hugetlb::{HugetlbFile, HugetlbPool};
 pub use crate::mm::swap::SwapArea;
@@ -62,6 +63,8 @@ pub struct System {
     pub swap: SwapArea,
     /// hugetlb pages.
     pub hugetlb: HugetlbPool,
+    /// The block device.
+    pub block: BlockDevice,
     zero_pfn: Pfn,
     huge_zero: OnceLock<Pfn>,
     huge_zero_lock: Mutex<()>,
@@ -81,6 +84,7 @@ impl System {
         Ok(Arc::new(System {
             swap: SwapArea::new(settings.swap_slots),
             hugetlb: HugetlbPool::new(settings.hugetlb_2m, settings.hugetlb_1g),
+            block: BlockDevice::default(),
             zero_pfn: zero,
             huge_zero: OnceLock::new(),
             huge_zero_lock: Mutex::new(()),

@@ -50,13 +50,15 @@ impl Mm {
         access: Access,
         c: &mut C,
     ) -> Result<u8, Signal> {
+        let mut tried = None;
         loop {
             if let Some(byte) = self.hardware_access(addr, access) {
                 return Ok(byte);
             }
             let vmas = self.mmap_read();
             let Some(vma) = vmas.find(addr) else { return Err(Signal::Segv) };
-            let mut flags = FaultFlags::USER;
+            let mut flags = FaultFlags::USER | FaultFlags::ALLOW_RETRY | FaultFlags::KILLABLE;
+            flags.set(FaultFlags::TRIED, tried == Some(true));
             match access {
                 Access::Write(_) if !vma.has(VmFlags::WRITE) => return Err(Signal::Segv),
                 // access_error(): any right at all lets x86 read.
@@ -73,6 +75,10 @@ impl Mm {
             }
             if r.intersects(VmFault::ERROR) {
                 return Err(Signal::Bus);
+            }
+            if r.contains(VmFault::RETRY) {
+                // do_user_addr_fault: a fault under the VMA lock that read nothing does not count as a try.
+                tried = Some(tried.is_some() || r.contains(VmFault::MAJOR));
             }
         }
     }

@@ -5,25 +5,47 @@
 //! are dropped inside it. Left out: the TLB batch, whose flush comes after the event in the kernel.
 
 use crate::addr::{Level, PTRS_PER_TABLE, PageRange};
-use crate::arch::Entry;
+use crate::arch::entry::MARKER_UFFD_WP;
+use crate::arch::{Entry, SwpEntry, SwpType};
 use crate::counters::NoCounts;
 use crate::memory::PageKind;
 use crate::memory::Table;
+use crate::memory::page::PG_DIRTY;
 use crate::mm::Mm;
 use crate::mm::tables::{Slot, below};
 use crate::mm::vma::{VmFlags, Vma};
 
+/// What a zap spares (`struct zap_details`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZapDetails {
+    /// Private pages go too, also those of a file mapping that were copied on write.
+    pub even_cows: bool,
+    /// uffd-wp markers of file mappings go, and none is left behind (ZAP_FLAG_DROP_MARKER).
+    pub drop_markers: bool,
+}
+
+impl ZapDetails {
+    /// munmap and exit: nothing stays.
+    pub const UNMAP: ZapDetails = ZapDetails { even_cows: true, drop_markers: true };
+    /// MADV_DONTNEED: a file mapping under uffd-wp keeps markers.
+    pub const DISCARD: ZapDetails = ZapDetails { even_cows: true, drop_markers: false };
+}
+
 impl Mm {
-    /// `unmap_page_range`: every entry of `range`, which lies in `vma`, becomes none (file mappings under uffd-wp keep
-    /// a marker). Needs the mmap lock at least for reading.
+    /// `unmap_page_range` for munmap: every entry of `range`, which lies in `vma`, becomes none. Needs the mmap lock at
+    /// least for reading.
     pub fn zap_page_range(&self, vma: &Vma, range: PageRange) {
+        self.zap_page_range_details(vma, range, ZapDetails::UNMAP);
+    }
+    /// `unmap_page_range`: the entries of `range` that `details` does not spare become none, or uffd-wp markers.
+    pub fn zap_page_range_details(&self, vma: &Vma, range: PageRange, details: ZapDetails) {
         if vma.has(VmFlags::HUGETLB) {
             return self.zap_hugetlb(vma, range);
         }
-        self.zap_level(vma, self.root(), self.geometry().root(), range);
+        self.zap_level(vma, self.root(), self.geometry().root(), range, details);
     }
 
-    fn zap_level(&self, vma: &Vma, table: Table<'_>, level: Level, range: PageRange) {
+    fn zap_level(&self, vma: &Vma, table: Table<'_>, level: Level, range: PageRange, details: ZapDetails) {
         let mut addr = range.start();
         while addr < range.end() {
             let next = addr.next_boundary(level, range.end());
@@ -32,19 +54,19 @@ impl Mm {
             let e = slot.read();
             if level == Level::Pmd && !e.is_table() {
                 if !e.is_none() {
-                    self.zap_pmd_leaf(vma, slot, part);
+                    self.zap_pmd_leaf(vma, slot, part, details);
                 }
             } else if level == Level::Pmd {
-                self.zap_pte_range(vma, slot, part);
+                self.zap_pte_range(vma, slot, part, details);
             } else if e.is_table() {
-                self.zap_level(vma, self.phys().table(e.pfn()), below(level), part);
+                self.zap_level(vma, self.phys().table(e.pfn()), below(level), part, details);
             }
             addr = next;
         }
     }
 
     /// A huge leaf: whole, or split first and then by PTE.
-    fn zap_pmd_leaf(&self, vma: &Vma, pmd: Slot<'_>, part: PageRange) {
+    fn zap_pmd_leaf(&self, vma: &Vma, pmd: Slot<'_>, part: PageRange, details: ZapDetails) {
         if part.nr_pages() as usize != PTRS_PER_TABLE {
             self.split_huge_pmd(vma, pmd, part.start(), &mut NoCounts);
         } else {
@@ -59,8 +81,7 @@ impl Mm {
                     self.phys().free_table(spare);
                 }
                 if e.is_swp() {
-                    self.phys().remove_rmap_huge(e.swp().pfn());
-                    self.phys().put(e.swp().pfn(), 1);
+                    // A migration entry holds neither a mapping nor a reference.
                 } else if !vma.is_anonymous() {
                     self.zap_huge_file_leaf(vma, e);
                 } else if self.phys().page(e.pfn()).kind() != PageKind::HugeZero {
@@ -70,54 +91,86 @@ impl Mm {
                 return;
             }
         }
-        self.zap_pte_range(vma, pmd, part);
+        self.zap_pte_range(vma, pmd, part, details);
     }
 
     /// `zap_pte_range`.
-    fn zap_pte_range(&self, vma: &Vma, pmd: Slot<'_>, part: PageRange) {
+    fn zap_pte_range(&self, vma: &Vma, pmd: Slot<'_>, part: PageRange, details: ZapDetails) {
         let Some((table, _guard)) = self.lock_pte_table(pmd) else { return };
         let mut addr = part.start();
         while addr < part.end() {
             let i = addr.index(Level::Pte);
             let e = table.ptep_get(i);
             if !e.is_none() {
-                let keep = self.zap_entry(vma, e);
-                table.replace(i, keep);
+                let keep = self.zap_entry(vma, e, details);
+                if keep != e {
+                    table.replace(i, keep);
+                }
             }
             addr = addr.add_pages(1);
         }
     }
 
     /// Drops what one PTE-level entry holds; returns what must stay in its place.
-    fn zap_entry(&self, vma: &Vma, e: Entry) -> Entry {
+    fn zap_entry(&self, vma: &Vma, e: Entry, details: ZapDetails) -> Entry {
+        // zap_install_uffd_wp_if_needed
+        let marked = if e.is_present() { e.is_uffd_wp() } else { e.is_swp_uffd_wp() };
+        let left = if marked && !details.drop_markers && !vma.is_anonymous() && vma.has(VmFlags::UFFD_WP) {
+            SwpEntry::new(SwpType::PteMarker, MARKER_UFFD_WP).entry()
+        } else {
+            Entry::NONE
+        };
+        // should_zap_folio
+        let spared = |pfn| !details.even_cows && self.phys().page(pfn).kind() != PageKind::File;
         if e.is_present() {
             if !e.is_special() {
+                if spared(self.phys().head(e.pfn())) {
+                    return e;
+                }
                 if e.is_dirty() && self.phys().page(e.pfn()).kind() == PageKind::File {
-                    self.phys().page(e.pfn()).set(crate::memory::page::PG_DIRTY);
+                    self.phys().page(self.phys().head(e.pfn())).set(PG_DIRTY);
                 }
                 self.phys().unmap_pte(e.pfn());
             }
-            return Entry::NONE;
+            return left;
         }
         let swp = e.swp();
         if swp.is_swap() {
+            if !details.even_cows {
+                return e;
+            }
             self.system().swap_free_entry(swp.offset());
-        } else if swp.is_device_private() || swp.is_migration() {
-            // Both still count as mappings of the page they name.
-            self.phys().unmap_pte(swp.pfn());
-        } else if swp.is_device_exclusive() {
-            self.phys().unmap_pte(swp.pfn());
-        } else if swp.is_marker() && !vma.is_anonymous() && vma.has(VmFlags::UFFD_WP) {
+        } else if swp.is_device_private() || swp.is_device_exclusive() {
+            if spared(swp.pfn()) {
+                return e;
+            }
+            if swp.is_device_private() {
+                self.phys().unmap_pte(swp.pfn());
+            } else {
+                // A reference, but no mapping.
+                self.phys().put_folio(swp.pfn(), 1);
+            }
+        } else if swp.is_migration() {
+            // Neither a reference nor a mapping.
+            if spared(swp.pfn()) {
+                return e;
+            }
+        } else if e.is_swp_uffd_wp_marker() {
+            if !vma.is_anonymous() && !details.drop_markers {
+                return e;
+            }
+        } else if !details.even_cows {
+            // Poison and guard markers are private.
             return e;
         }
-        Entry::NONE
+        left
     }
 
     /// Drops what a huge leaf of a file mapping holds.
     pub(crate) fn zap_huge_file_leaf(&self, _vma: &Vma, e: Entry) {
         if e.is_present() {
             if e.is_dirty() {
-                self.phys().page(e.pfn()).set(crate::memory::page::PG_DIRTY);
+                self.phys().page(e.pfn()).set(PG_DIRTY);
             }
             self.phys().remove_rmap_huge(e.pfn());
             self.phys().put(e.pfn(), 1);

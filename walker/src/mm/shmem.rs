@@ -1,0 +1,231 @@
+//! Shared memory and tmpfs: where their pages come from and go.
+//!
+//! Models mm/shmem.c of 6.12: `shmem_get_folio_gfp`, `shmem_allowable_huge_orders`, `shmem_suitable_orders`,
+//! `shmem_setattr`, `shmem_fallocate` (holes), `shmem_write_begin` / `_end`; `madvise_remove` of mm/madvise.c. Left
+//! out: limits of the mount, fallocate of new pages, seals, within_size, sizes other than 2 MiB.
+
+use crate::addr::{PAGE_SIZE, PAGES_PER_PMD, PMD_ORDER, PMD_SIZE, PageRange, Pfn};
+use crate::counters::{Count, Counters, NoCounts};
+use crate::memory::PageKind;
+use crate::memory::page::PG_DIRTY;
+use crate::mm::fault::{VmFault, Vmf};
+use crate::mm::file::{Cached, File, FileKind, Inode};
+use crate::mm::vma::{Backing, VmFlags, Vma};
+use crate::mm::{Errno, Mm};
+use std::sync::Arc;
+
+impl Inode {
+    /// `shmem_get_folio_gfp`: the page at `index`, allocated if need be, its folio locked and with a reference. A fault
+    /// may get a huge folio; a write(2) on this mount never does.
+    ///
+    /// # Errors
+    /// SIGBUS beyond the end of the file, OOM, or what a userfaultfd in missing mode answers.
+    pub(crate) fn shmem_get<C: Counters>(
+        self: &Arc<Self>,
+        index: u64,
+        fault: Option<&Vmf<'_>>,
+        c: &mut C,
+    ) -> Result<Pfn, VmFault> {
+        loop {
+            if fault.is_some() && index >= self.size() {
+                return Err(VmFault::SIGBUS);
+            }
+            let pfn = match self.get(index) {
+                Some(Cached::Folio(pfn)) => {
+                    self.phys().page(self.phys().head(pfn)).lock_folio();
+                    pfn
+                }
+                Some(Cached::Swapped(slot)) => match self.system.shmem_swap_in(self, index, slot)? {
+                    Some(pfn) => pfn,
+                    None => continue,
+                },
+                None => {
+                    if let Some(vmf) = fault
+                        && vmf.vma.has(VmFlags::UFFD_MISSING)
+                    {
+                        return Err(vmf.handle_userfault());
+                    }
+                    match self.shmem_alloc(index, fault, c)? {
+                        Some(pfn) => pfn,
+                        None => continue,
+                    }
+                }
+            };
+            // Has the folio been truncated or swapped out, or the file truncated, since we looked?
+            let head = self.phys().head(pfn);
+            if !self.holds(head) {
+                self.phys().page(head).unlock();
+                self.phys().put(head, 1);
+                continue;
+            }
+            if fault.is_some() && index >= self.size() {
+                self.phys().page(head).unlock();
+                self.phys().put(head, 1);
+                return Err(VmFault::SIGBUS);
+            }
+            return Ok(pfn);
+        }
+    }
+    /// `shmem_alloc_and_add_folio`: a zeroed folio, locked, in the cache. None if something came to stand there.
+    fn shmem_alloc<C: Counters>(
+        &self,
+        index: u64,
+        fault: Option<&Vmf<'_>>,
+        c: &mut C,
+    ) -> Result<Option<Pfn>, VmFault> {
+        let first = index - index % PAGES_PER_PMD;
+        let huge = fault.is_some_and(|vmf| {
+            self.allows_huge(vmf.vma) && vmf.vma.suits_pmd(vmf.addr) && !self.any_in(first, PAGES_PER_PMD)
+        });
+        if huge && let Ok(head) = self.phys().alloc(PageKind::File, PMD_ORDER) {
+            self.phys().zero(head, PMD_ORDER);
+            c.add(Count::BytesZeroed, PMD_SIZE);
+            if self.add_locked(first, head) {
+                return Ok(Some(head.add(index - first)));
+            }
+        }
+        let pfn = self.phys().alloc(PageKind::File, 0).map_err(|_| VmFault::OOM)?;
+        self.phys().zero(pfn, 0);
+        c.add(Count::BytesZeroed, PAGE_SIZE);
+        Ok(self.add_locked(index, pfn).then_some(pfn))
+    }
+    fn add_locked(&self, index: u64, head: Pfn) -> bool {
+        let page = self.phys().page(head);
+        page.lock_folio();
+        let added = self.add(index, head);
+        if !added {
+            page.unlock();
+            self.phys().put(head, 1);
+        }
+        added
+    }
+    /// `shmem_allowable_huge_orders` for the 2 MiB order, whose own switch inherits the global one.
+    fn allows_huge(&self, vma: &Vma) -> bool {
+        self.kind() == FileKind::Shmem && vma.allows_thp(self.system.settings.shmem_thp)
+    }
+    /// The hole of `shmem_fallocate`: mappings of the pages go, private copies stay, then the pages go.
+    fn punch(self: &Arc<Self>, first: u64, nr: u64) {
+        let _one = self.rwsem.lock();
+        self.unmap_mapping_pages(first..first + nr, false);
+        self.remove_range(first..first + nr);
+    }
+}
+
+impl File {
+    /// Whether mappings of it are anonymous shared memory (`vma_is_anon_shmem`).
+    pub fn is_anon_shmem(&self) -> bool {
+        self.kind() == FileKind::Shmem
+    }
+    /// ftruncate(2), in pages: `shmem_setattr`. Beyond the new end mappings go, private copies too.
+    ///
+    /// # Errors
+    /// -EINVAL for a block device.
+    pub fn truncate(&self, nr_pages: u64) -> Result<(), Errno> {
+        if self.kind() == FileKind::Block {
+            return Err(Errno::Inval);
+        }
+        let inode = self.inode();
+        let _one = inode.rwsem.lock();
+        let old = inode.set_size(nr_pages);
+        if nr_pages < old {
+            inode.unmap_mapping_pages(nr_pages..u64::MAX, true);
+        }
+        if nr_pages <= old {
+            inode.remove_range(nr_pages..u64::MAX);
+        }
+        if nr_pages < old {
+            // Again, for private pages that were copied meanwhile.
+            inode.unmap_mapping_pages(nr_pages..u64::MAX, true);
+        }
+        Ok(())
+    }
+    /// fallocate(2) with FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, in pages.
+    ///
+    /// # Errors
+    /// -EINVAL for no pages at all; -EOPNOTSUPP for a block device that cannot write zeroes by itself, after its cache
+    /// of that range is gone.
+    pub fn punch(&self, first: u64, nr: u64) -> Result<(), Errno> {
+        let inode = self.inode();
+        if nr == 0 {
+            return Err(Errno::Inval);
+        }
+        if self.kind() == FileKind::Block {
+            // blkdev_fallocate
+            let Some(left) = inode.size().checked_sub(first).filter(|&l| l > 0) else {
+                return Err(Errno::Inval);
+            };
+            let _one = inode.rwsem.lock();
+            inode.remove_range(first..first + nr.min(left));
+            return Err(Errno::OpNotSupp);
+        }
+        inode.punch(first, nr);
+        Ok(())
+    }
+    /// write(2) of `nr` pages full of `byte`, from page `first` on, to shared memory or tmpfs.
+    ///
+    /// # Errors
+    /// -EINVAL for a block device, -ENOMEM.
+    pub fn write(&self, first: u64, nr: u64, byte: u8) -> Result<(), Errno> {
+        if self.kind() == FileKind::Block {
+            return Err(Errno::Inval);
+        }
+        let inode = self.inode();
+        let _one = inode.rwsem.lock();
+        for index in first..first + nr {
+            let pfn = inode.shmem_get(index, None, &mut NoCounts).map_err(|_| Errno::NoMem)?;
+            (0..PAGE_SIZE as usize).for_each(|i| inode.phys().store_byte(pfn, i, byte));
+            if index >= inode.size() {
+                inode.set_size(index + 1);
+            }
+            let head = inode.phys().head(pfn);
+            let page = inode.phys().page(head);
+            page.set(PG_DIRTY);
+            page.unlock();
+            inode.phys().put(head, 1);
+        }
+        Ok(())
+    }
+}
+
+impl Mm {
+    /// `madvise_remove` of one VMA; `file` is what it maps. The mmap lock is not held.
+    pub(crate) fn madvise_remove(file: &Backing, first: u64, nr: u64) -> Result<(), Errno> {
+        match file {
+            Backing::File(file) => file.punch(first, nr),
+            // vfs_fallocate knows regular files and block devices only.
+            Backing::Pfnmap { .. } | Backing::Driver(_) => Err(Errno::NoDev),
+            Backing::Hugetlb(_) => Err(Errno::OpNotSupp),
+            Backing::Anon | Backing::AnonZeroDev(_) => Err(Errno::Inval),
+        }
+    }
+    /// What MADV_REMOVE refuses before it looks at the file.
+    pub(crate) fn may_remove(vma: &Vma) -> Result<(), Errno> {
+        if vma.has(VmFlags::LOCKED) || matches!(vma.backing, Backing::Anon) {
+            Err(Errno::Inval)
+        } else if !vma.has(VmFlags::SHARED | VmFlags::MAYWRITE) {
+            Err(Errno::Access)
+        } else {
+            Ok(())
+        }
+    }
+    /// MADV_REMOVE: punches holes into the files mapped shared in `range`. Drops the mmap lock for each.
+    pub(crate) fn madvise_remove_range(&self, range: PageRange) -> Result<(), Errno> {
+        let mut at = range.start();
+        let mut gap = false;
+        while at < range.end() {
+            let vmas = self.mmap_read();
+            let Some(vma) = vmas.find_from(at).filter(|v| v.start() < range.end()) else {
+                return Err(Errno::NoMem);
+            };
+            let part = range.clip(vma.range);
+            let part = PageRange::between(part.start().max(at), part.end());
+            gap |= part.start() > at;
+            Mm::may_remove(vma)?;
+            let (backing, first) = (vma.backing.clone(), vma.index_of(part.start()));
+            drop(vmas);
+            Mm::madvise_remove(&backing, first, part.nr_pages())?;
+            at = part.end();
+        }
+        if gap { Err(Errno::NoMem) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,242 @@
+//! Everything at once: mirrors, faulting CPUs and every operation on one address space, then an audit.
+//!
+//! A device must never hold a frame or a right that the tables lack. Runs for two seconds; WALKBENCH_STRESS_SECONDS
+//! makes it longer.
+#![cfg(not(loom))]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::{sleep, spawn};
+use std::time::{Duration, Instant};
+use walker::addr::{Level, PageRange, VirtAddr};
+use walker::arch::Geometry;
+use walker::backend::Backend;
+use walker::backends::map_order::MapOrder;
+use walker::counters::NoCounts;
+use walker::memory::PhysConfig;
+use walker::mirror::{Mirror, RetryPolicy};
+use walker::mm::madvise::Advice;
+use walker::mm::mmap::{MapFlags, MapKind};
+use walker::mm::protect::Change;
+use walker::mm::system::{Settings, System, ThpMode};
+use walker::mm::touch::Access;
+use walker::mm::vma::VmFlags;
+use walker::mm::{Errno, Mm};
+use walker::request::{Request, Wish};
+
+const START: VirtAddr = VirtAddr::new(0x2000_0000_0000);
+const PAGES: u64 = 4 * 512;
+
+/// xorshift64*: enough to mix operations.
+struct Rng(u64);
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    /// A part of the arena: a few pages, or aligned to huge pages.
+    fn range(&mut self) -> PageRange {
+        let (off, len) = match self.below(3) {
+            0 => (self.below(4) * 512, 512),
+            1 => {
+                let off = self.below(PAGES - 64);
+                (off, 1 + self.below(64))
+            }
+            _ => {
+                let off = self.below(PAGES - 1);
+                (off, 1 + self.below(PAGES - off))
+            }
+        };
+        PageRange::pages(START.add_pages(off), len)
+    }
+}
+
+/// Errors are answers here: gaps, unmapped or locked parts.
+fn ignore(_: Result<(), Errno>) {}
+
+struct World {
+    mm: Arc<Mm>,
+    stop: AtomicBool,
+    mirrored_pages: AtomicU64,
+    operations: AtomicU64,
+}
+
+const RW: VmFlags = VmFlags::READ.union(VmFlags::WRITE);
+
+fn arena() -> PageRange {
+    PageRange::pages(START, PAGES)
+}
+
+/// Entry of `addr` as `(frame, writable)`, if it maps anything for the processor.
+fn table_says(mm: &Mm, addr: VirtAddr) -> Option<(u64, bool)> {
+    for level in [Level::Pte, Level::Pmd, Level::Pud] {
+        let Ok(slot) = mm.lookup(addr, level) else { continue };
+        let e = slot.read();
+        let leaf = e.is_present() && !e.is_protnone() && (level == Level::Pte || e.is_huge());
+        let within = (addr.get() >> 12) & ((1 << level.order()) - 1);
+        return leaf.then(|| (e.pfn().get() + within, e.is_write()));
+    }
+    None
+}
+
+/// No device entry that the tables do not back. Nothing else may run.
+fn audit(mm: &Mm, mirror: &Mirror) -> u64 {
+    let mut valid = 0;
+    for (addr, entry) in mirror.device().iter().filter(|(_, e)| e.is_valid()) {
+        let (pfn, write) = table_says(mm, addr)
+            .unwrap_or_else(|| panic!("{addr:?}: the device maps {:?}, the tables nothing", entry.pfn()));
+        assert_eq!(entry.pfn().get(), pfn, "{addr:?}: another frame");
+        assert!(!entry.is_write() || write, "{addr:?}: the device may write, the tables say no");
+        valid += 1;
+    }
+    valid
+}
+
+fn run_mirror(w: &World, mirror: &Mirror, seed: u64) {
+    let mut rng = Rng(seed);
+    let mut backend = MapOrder::new(PAGES as usize);
+    let mut wishes = vec![Wish::None; PAGES as usize];
+    while !w.stop.load(Relaxed) {
+        let range = rng.range();
+        let mut request = Request::all(range, [Wish::None, Wish::Read, Wish::Write][rng.below(3) as usize]);
+        if rng.below(3) == 0 {
+            let n = range.nr_pages() as usize;
+            wishes[..n].fill_with(|| [Wish::None, Wish::Read, Wish::Write][rng.below(3) as usize]);
+            request = Request { default: Wish::None, per_page: Some(&wishes[..n]), ..request };
+        }
+        if mirror.refresh(&mut backend, &request, RetryPolicy::Attempts(20), &mut NoCounts).is_ok() {
+            w.mirrored_pages.fetch_add(range.nr_pages(), Relaxed);
+        }
+    }
+}
+
+fn run_cpu(w: &World, seed: u64) {
+    let mut rng = Rng(seed);
+    while !w.stop.load(Relaxed) {
+        let addr = VirtAddr::new(START.add_pages(rng.below(PAGES)).get() + 8);
+        let access = if rng.below(2) == 0 { Access::Read } else { Access::Write(rng.below(255) as u8) };
+        let _ = w.mm.touch(addr, access);
+    }
+}
+
+fn run_operations(w: &World, seed: u64) {
+    let mut rng = Rng(seed);
+    let mut child: Option<Arc<Mm>> = None;
+    while !w.stop.load(Relaxed) {
+        let range = rng.range();
+        match rng.below(14) {
+            0 | 1 => ignore(w.mm.madvise(range, Advice::DontNeed)),
+            2 => ignore(w.mm.mprotect(range, VmFlags::READ)),
+            3 | 4 => ignore(w.mm.mprotect(range, RW)),
+            5 => ignore(w.mm.munmap(range)),
+            6 | 7 => {
+                let flags = MapFlags { fixed: true, ..MapFlags::default() };
+                ignore(w.mm.mmap(range, RW, MapKind::Anon, flags, 0));
+            }
+            8 => ignore(w.mm.madvise(range, Advice::PopulateWrite)),
+            9 => ignore(w.mm.madvise(range, Advice::NoHugepage)),
+            10 => ignore(w.mm.madvise(range, Advice::Hugepage)),
+            11 => {
+                let vmas = w.mm.mmap_read();
+                for vma in vmas.overlapping(range).filter(|v| v.flags.intersects(VmFlags::ACCESS)) {
+                    w.mm.change_protection(vma, range.clip(vma.range), Change::NumaHint);
+                }
+            }
+            12 => child = w.mm.fork().ok(),
+            _ => {
+                if let Some(c) = &child {
+                    for _ in 0..20 {
+                        let _ = c.touch(START.add_pages(rng.below(PAGES)), Access::Write(1));
+                    }
+                    c.exit();
+                }
+                child = None;
+            }
+        }
+        w.operations.fetch_add(1, Relaxed);
+    }
+}
+
+#[test]
+fn no_device_ever_holds_what_the_tables_lack() {
+    let seconds = std::env::var("WALKBENCH_STRESS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
+    let memory = PhysConfig { nr_frames: 1 << 18, host_huge_pages: false };
+    let system = System::new(memory, Settings { thp: ThpMode::Always, ..Settings::default() }).unwrap();
+    let before = system.phys.nr_used();
+    let mm = Mm::new(&system, Geometry::FourLevel).unwrap();
+    mm.mmap(arena(), RW, MapKind::Anon, MapFlags::default(), 0).unwrap();
+    let world = Arc::new(World {
+        mm: Arc::clone(&mm),
+        stop: AtomicBool::new(false),
+        mirrored_pages: AtomicU64::new(0),
+        operations: AtomicU64::new(0),
+    });
+    let mirrors = [Arc::new(Mirror::new(&mm, arena(), 0)), Arc::new(Mirror::new(&mm, arena(), 0))];
+    let mut valid = 0;
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut round = 0;
+    // Rounds of a quarter second, each ended by an audit at quiescence.
+    while Instant::now() < end {
+        round += 1;
+        world.stop.store(false, Relaxed);
+        // Plain threads, joined: ThreadSanitizer knows pthread_join, not the scope of an uninstrumented std.
+        let mut threads = Vec::new();
+        for (i, m) in mirrors.iter().enumerate() {
+            let (w, m) = (Arc::clone(&world), Arc::clone(m));
+            threads.push(spawn(move || run_mirror(&w, &m, 1000 * round + i as u64 + 1)));
+        }
+        for i in 0..2 {
+            let w = Arc::clone(&world);
+            threads.push(spawn(move || run_cpu(&w, 1000 * round + 100 + i)));
+            let w = Arc::clone(&world);
+            threads.push(spawn(move || run_operations(&w, 1000 * round + 200 + i)));
+        }
+        sleep(Duration::from_millis(250));
+        world.stop.store(true, Relaxed);
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        valid += mirrors.iter().map(|m| audit(&mm, m)).sum::<u64>();
+        assert_eq!(mm.notifier.debug_state().1, 0, "an event never ended");
+    }
+    println!(
+        "{} pages mirrored, {} operations, {valid} device entries audited in {round} rounds",
+        world.mirrored_pages.load(Relaxed),
+        world.operations.load(Relaxed)
+    );
+    assert!(valid > 0 && world.mirrored_pages.load(Relaxed) > 0, "nothing was tested");
+    drop(mirrors);
+    drop(world);
+    mm.exit();
+    drop(mm);
+    walker::memory::rcu::flush();
+    let huge_zero = system.huge_zero_pfn().map_or(0, |_| 512);
+    // Detached tables may still wait for their grace period.
+    for _ in 0..1000 {
+        if system.phys.nr_used() == before + huge_zero {
+            return;
+        }
+        walker::memory::rcu::flush();
+        sleep(Duration::from_millis(1));
+    }
+    assert_eq!(system.phys.nr_used(), before + huge_zero, "frames leaked");
+}
+
+#[test]
+#[should_panic(expected = "the tables nothing")]
+fn the_audit_sees_a_change_that_no_event_announced() {
+    let memory = PhysConfig { nr_frames: 1 << 16, host_huge_pages: false };
+    let system = System::new(memory, Settings::default()).unwrap();
+    let mm = Mm::new(&system, Geometry::FourLevel).unwrap();
+    mm.mmap(arena(), RW, MapKind::Anon, MapFlags::default(), 0).unwrap();
+    let mirror = Mirror::new(&mm, arena(), 0);
+    let mut backend = MapOrder::new(PAGES as usize);
+    let request = Request::all(arena(), Wish::Write);
+    mirror.refresh(&mut backend, &request, RetryPolicy::AtOnce, &mut NoCounts).unwrap();
+    let vmas = mm.mmap_read();
+    mm.zap_page_range(vmas.find(START).unwrap(), PageRange::pages(START, 1));
+    audit(&mm, &mirror);
+}

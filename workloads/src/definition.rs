@@ -1,0 +1,178 @@
+//! Definitions: which shape, asked what, at which sizes, and why. TOML, data only.
+//!
+//! ```toml
+//! id = "dense_4k"                       # a-z, 0-9 and _: the first part of a cell id
+//! title = "Every page present, frames shuffled"
+//! analysis = "Why it exists, what it decides, its evidence."
+//! requires = ["snapshot"]               # capabilities beside those that the requests imply; never a backend
+//! requests = ["snapshot", "fault_read", "read_all_write_1pct"]
+//!
+//! [shape.dense_4k]                      # one shape with its parameters: see `ShapeSpec`
+//! run_pages = 1
+//!
+//! [smoke]                               # and [quick], [full]: the grid of each profile
+//! sizes = ["2MiB"]                      # of walked address space; left out where the shape has its own
+//! call_pages = [1, 512]
+//! ```
+//!
+//! Contract: whatever the bytes, [`parse`] answers with a definition that [`Definition::build`] can work with (memory
+//! permitting), or with an error that has file, line and what was expected. Unknown keys are errors.
+
+mod error;
+mod parse;
+mod size;
+
+pub use error::DefinitionError;
+pub use parse::parse;
+pub use size::{parse_size, size_name};
+
+use crate::request::RequestKind;
+use crate::shape::ShapeSpec;
+use std::sync::OnceLock;
+use walker::addr::PAGE_SIZE;
+use walker::backend::Capability;
+use walker::request::Wish;
+
+/// How much a run covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// Seconds: does everything work.
+    Smoke,
+    /// Under two minutes: the default.
+    Quick,
+    /// As long as it takes.
+    Full,
+}
+
+impl Profile {
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Profile::Smoke => "smoke",
+            Profile::Quick => "quick",
+            Profile::Full => "full",
+        }
+    }
+}
+
+/// What one profile runs of a definition: every size with every call size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grid {
+    /// Bytes of walked address space, ascending. Empty: not in this profile.
+    pub sizes: Vec<u64>,
+    /// Pages a call, ascending.
+    pub call_pages: Vec<u64>,
+}
+
+impl Grid {
+    /// Each size in bytes with each call size in pages that fits into it.
+    pub fn cells(&self) -> impl Iterator<Item = (u64, u64)> {
+        let calls =
+            |size| self.call_pages.iter().filter(move |n| **n <= size / PAGE_SIZE).map(move |n| (size, *n));
+        self.sizes.iter().copied().flat_map(calls)
+    }
+}
+
+/// One workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    /// First part of a cell id.
+    pub id: String,
+    /// What it is, in a line.
+    pub title: String,
+    /// Why it exists, what it decides, its evidence.
+    pub analysis: String,
+    /// Capabilities that a design needs to be asked at all, beside [`RequestKind::requires`].
+    pub requires: Vec<Capability>,
+    /// What is asked.
+    pub requests: Vec<RequestKind>,
+    /// What is built.
+    pub shape: ShapeSpec,
+    /// Seconds.
+    pub smoke: Grid,
+    /// Under two minutes.
+    pub quick: Grid,
+    /// Everything.
+    pub full: Grid,
+}
+
+impl Definition {
+    /// The grid of a profile.
+    pub const fn grid(&self, profile: Profile) -> &Grid {
+        match profile {
+            Profile::Smoke => &self.smoke,
+            Profile::Quick => &self.quick,
+            Profile::Full => &self.full,
+        }
+    }
+    /// Whether a request leaves the tables as they are, so that it can be repeated without end: it asks nothing that
+    /// some page does not already give. Otherwise [`crate::shape::Built::reset`] goes between two walks of a page.
+    pub const fn is_steady(&self, request: RequestKind) -> bool {
+        match request.strongest() {
+            Wish::None => true,
+            Wish::Read => self.shape.is_all_readable(),
+            Wish::Write => self.shape.is_all_writable(),
+        }
+    }
+    /// The definition of a shape captured from a live process: its snapshot, whole.
+    pub fn captured(shape: crate::capture::Shape) -> Definition {
+        let spec = ShapeSpec::captured(shape);
+        let ShapeSpec::Captured(layout) = &spec else { unreachable!("just made") };
+        let grid = Grid { sizes: vec![layout.size_bytes()], call_pages: vec![512, 1 << 17] };
+        Definition {
+            id: format!("captured_{}", layout.shape().name),
+            title: layout.shape().description.clone(),
+            analysis: layout.shape().made.clone(),
+            requires: vec![Capability::CrossVma],
+            requests: vec![RequestKind::Snapshot],
+            shape: spec,
+            smoke: grid.clone(),
+            quick: grid.clone(),
+            full: grid,
+        }
+    }
+}
+
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        &[$((concat!($name, ".toml"), include_str!(concat!("../definitions/", $name, ".toml")))),*]
+    };
+}
+
+/// The registry: one line a definition.
+const EMBEDDED: &[(&str, &str)] = embedded! {
+    "dense_4k",
+    "dense_4k_runs_4",
+    "dense_4k_runs_16",
+    "dense_4k_runs_64",
+    "dense_4k_runs_512",
+    "dense_2m",
+    "after_fork_0pct",
+    "after_fork_1pct",
+    "after_fork_10pct",
+    "after_fork_50pct",
+    "after_fork_write",
+    "absent_4k",
+    "absent_4k_no_tables",
+    "captured_kv_bgsave",
+    "captured_prefork_worker",
+    "captured_jvm_thp",
+    "captured_interpreter",
+};
+
+/// The definitions that come with the program, in the order of the reports.
+pub fn definitions() -> &'static [Definition] {
+    static ALL: OnceLock<Vec<Definition>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        EMBEDDED
+            .iter()
+            // A test parses each, so that this never happens in a release.
+            .map(|(name, text)| parse(text, name).unwrap_or_else(|e| panic!("embedded definition {e}")))
+            .collect()
+    })
+}
+
+/// The definition called `id`.
+pub fn find(id: &str) -> Option<&'static Definition> {
+    definitions().iter().find(|d| d.id == id)
+}

@@ -107,12 +107,18 @@ impl World {
             slot
         };
         let _guard = slot.lock();
-        slot.set(e);
+        assert!(slot.replace(e).is_none(), "something else is mapped there");
     }
-    /// The entry of a device-private folio of `1 << order` pages that belongs to `owner`.
+    /// The entry of a new device-private folio of `1 << order` pages that belongs to `owner`, to be planted once.
     pub(crate) fn device_page(&self, owner: u64, order: u8, kind: SwpType) -> Entry {
-        let pfn = self.mm.phys().alloc(PageKind::DevicePrivate, order).unwrap();
-        self.mm.phys().page(pfn).set_owner(owner);
+        let phys = self.mm.phys();
+        let pfn = phys.alloc(PageKind::DevicePrivate, order).unwrap();
+        if order == 0 {
+            phys.add_new_anon_rmap(pfn, 0);
+        } else {
+            phys.add_new_anon_rmap_huge(pfn, 0);
+        }
+        phys.page(pfn).set_owner(owner);
         SwpEntry::new(kind, pfn.get()).entry()
     }
     pub(crate) fn plant_marker(&self, addr: VirtAddr, marker: u64) {
@@ -414,7 +420,7 @@ const SCENARIOS: &[Scenario] = &[
         name: "poison",
         build: |w| {
             w.map(World::pages(0, 8), RW, MapKind::Anon);
-            w.write(World::pages(0, 8));
+            w.write(World::pages(0, 4));
             let pfn = w.mm.phys().alloc(PageKind::Anon, 0).unwrap();
             w.plant(World::addr(4), Level::Pte, SwpEntry::new(SwpType::Hwpoison, pfn.get()).entry());
             World::pages(0, 8)
@@ -426,14 +432,20 @@ const SCENARIOS: &[Scenario] = &[
         name: "the caller's own device memory",
         build: |w| {
             w.map(World::pages(0, 16), RW, MapKind::Anon);
-            w.write(World::pages(0, 16));
+            w.write(World::pages(0, 3));
+            w.write(World::pages(5, 8));
             w.plant(World::addr(3), Level::Pte, w.device_page(OWNER, 0, SwpType::DeviceWrite));
             w.plant(World::addr(4), Level::Pte, w.device_page(OWNER, 0, SwpType::DeviceRead));
             World::pages(0, 16)
         },
         needs: &[Capability::DevicePrivate],
-        // 4.14 faults it back to write it.
-        deviates: |id, ask| id == "pfn_bits" && ask == Ask::Write,
+        // A batch of 4.14 begins at the start of the slice and brings device memory back. A handle has no rights: with
+        // a write wish its owner takes read-only device memory for writable.
+        deviates: |id, ask| match id {
+            "pfn_bits" => ask != Ask::Snapshot,
+            "struct_page" | "struct_page_touch" => ask == Ask::Write,
+            _ => false,
+        },
     },
 ];
 
@@ -485,7 +497,9 @@ fn check<B: Backend>(scenario: &Scenario, ask: Ask) {
     let mut device = asked.mirror.device();
     for i in 0..range.nr_pages() as usize {
         let (got, want) = (asked.backend.view(i), truth.view(i));
-        assert!(agrees::<B>(got, want), "{what}: page {i} is {got:?}, the tables say {want:?}");
+        // Who faults page by page may have looked at this one before a neighbour's fault brought it along.
+        let since = request.wish(i) == Wish::None && got == PageView::Absent && ask != Ask::Snapshot;
+        assert!(since || agrees::<B>(got, want), "{what}: page {i} is {got:?}, the tables say {want:?}");
         let fulfilled = match (request.wish(i), want) {
             (Wish::None, _) => true,
             (_, PageView::Mapped { device: Some(true), .. }) => true,

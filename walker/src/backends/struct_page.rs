@@ -8,7 +8,8 @@
 //!
 //! **Cannot say** permission: what may be written is what was asked for with write. So it cannot report without
 //! faulting (no snapshot): null does not tell an error from an absent page, a handle does not tell its rights. Nor can
-//! it say how large the mapping is: the struct page knows its folio, which may be mapped in part.
+//! it say how large the mapping is: the struct page knows its folio, which may be mapped in part. Read-only device
+//! memory of the caller ends a write wish without a fault (N3), and the handle hides that it is read-only.
 //!
 //! **Costs** as `split_arrays` in the walk. What the caller does with a handle is the question: `struct_page` makes the
 //! frame number by arithmetic alone; `struct_page_touch` looks into each struct page (is it device memory?), a cache

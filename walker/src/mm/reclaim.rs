@@ -37,7 +37,13 @@ impl Phys {
 
 /// Calls `visit` for every PMD entry in `part` that is not none (the `pmd_entry` of a page walk).
 fn walk_pmds(mm: &Mm, part: PageRange, visit: &mut dyn FnMut(Slot<'_>, PageRange)) {
-    fn level(mm: &Mm, table: Table<'_>, at: Level, part: PageRange, visit: &mut dyn FnMut(Slot<'_>, PageRange)) {
+    fn level(
+        mm: &Mm,
+        table: Table<'_>,
+        at: Level,
+        part: PageRange,
+        visit: &mut dyn FnMut(Slot<'_>, PageRange),
+    ) {
         let mut addr = part.start();
         while addr < part.end() {
             let next = addr.next_boundary(at, part.end());
@@ -507,7 +513,8 @@ impl Mm {
                 },
                 &mut |table, i, _| {
                     let e = table.ptep_get(i);
-                    if !go_on.get() || !e.is_present() || e.is_special() || e.pfn() < head || e.pfn() >= last {
+                    if !go_on.get() || !e.is_present() || e.is_special() || e.pfn() < head || e.pfn() >= last
+                    {
                         return;
                     }
                     if vma.has(VmFlags::LOCKED) {

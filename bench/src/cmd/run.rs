@@ -228,7 +228,7 @@ fn one_group(
         max_rounds: 48,
         // A dozen rounds of blocks in the budget, set-up taken off.
         block: (budget / (16 * members.len() as u32))
-            .clamp(Duration::from_micros(100), Duration::from_millis(5)),
+            .clamp(Duration::from_micros(100), Duration::from_millis(1)),
         what: What::Whole,
         stages_every: if args.profile == ProfileArg::Smoke { 2 } else { 4 },
     };
@@ -277,8 +277,9 @@ fn beneath(run: &Run, results: &[(Group, GroupResult)], recorder: &Recorder) -> 
     ways.sort_unstable();
     ways.dedup();
     format!(
-        "ns/page: whole operations (prepare, walk, retry, consume), median [95 % interval] over blocks\n\
-         (copy) (load) (decode) (fill): the machine's limits on the same tables; (noop): the harness itself\n\
+        "ns/page    whole operations: prepare, walk, retry, consume; median [95 % interval] over blocks\n\
+         x dec      against (decode), from blocks next to each other in time\n\
+         (limits)   copy, load, decode, fill: the machine on the same tables; noop: the harness itself\n\
          {}\n\
          spread     half the interval is {typical:.1} % of the median in the middle cell, {widest:.1} % in the widest\n\
          clock      {:.1} ns a reading, taken off\n\

@@ -244,7 +244,8 @@ impl Mm {
     /// `try_to_map_unused_to_zeropage`: the zero page instead of a page that holds only zeros.
     fn zero_page_instead(&self, vma: &Vma, pfn: Pfn, old: Entry) -> Option<Entry> {
         let page = self.phys().page(pfn);
-        if page.order() > 0 || page.has(PG_MLOCKED) || vma.has(VmFlags::LOCKED) || !self.phys().is_zeroed(pfn) {
+        if page.order() > 0 || page.has(PG_MLOCKED) || vma.has(VmFlags::LOCKED) || !self.phys().is_zeroed(pfn)
+        {
             return None;
         }
         let mut e = Entry::leaf(self.system().zero_pfn(), vma.page_prot()).mkspecial();

@@ -37,7 +37,13 @@ impl Phys {
 
 /// Calls `visit` for every PMD entry in `part` that is not none (the `pmd_entry` of a page walk).
 fn walk_pmds(mm: &Mm, part: PageRange, visit: &mut dyn FnMut(Slot<'_>, PageRange)) {
-    fn level(mm: &Mm, table: Table<'_>, at: Level, part: PageRange, visit: &mut dyn FnMut(Slot<'_>, PageRange)) {
+    fn level(
+        mm: &Mm,
+        table: Table<'_>,
+        at: Level,
+        part: PageRange,
+        visit: &mut dyn FnMut(Slot<'_>, PageRange),
+    ) {
         let mut addr = part.start();
         while addr < part.end() {
             let next = addr.next_boundary(at, part.end());
@@ -450,7 +456,7 @@ impl Family<'_> {
     }
 
     /// `split_folio` of a huge page-cache folio that the caller locked and holds one reference on.
-    fn split_file_folio(&self, inode: &Arc<Inode>, head: Pfn) -> bool {
+    pub(crate) fn split_file_folio(&self, inode: &Arc<Inode>, head: Pfn) -> bool {
         let (phys, folio) = (self.phys(), self.phys().page(head));
         if !inode.holds(head) || phys.mapcount(head) != folio.refs() - (1 << folio.order()) - 1 {
             return false;
@@ -507,7 +513,8 @@ impl Mm {
                 },
                 &mut |table, i, _| {
                     let e = table.ptep_get(i);
-                    if !go_on.get() || !e.is_present() || e.is_special() || e.pfn() < head || e.pfn() >= last {
+                    if !go_on.get() || !e.is_present() || e.is_special() || e.pfn() < head || e.pfn() >= last
+                    {
                         return;
                     }
                     if vma.has(VmFlags::LOCKED) {

@@ -63,7 +63,7 @@ pub(crate) fn results(results: &[(Group, GroupResult)]) -> String {
             text += &lines(&shape_table(part));
         }
         for note in notes(shape) {
-            text += &format!("  {note}\n");
+            text += &wrapped(&note);
         }
         text.push('\n');
     }
@@ -115,6 +115,23 @@ fn figure(ns: Option<&Interval>, x_decode: Option<&Interval>) -> String {
     format!("{} {:>6}", interval(ns), x_decode.map(|i| number(i.median)).unwrap_or_default())
 }
 
+/// A note in lines that fit, indented by two, its later lines by four.
+fn wrapped(note: &str) -> String {
+    let mut text = String::from(" ");
+    let mut column = 1;
+    for word in note.split(' ') {
+        let width = word.chars().count() + 1;
+        if column + width > usize::from(WIDTH) && column > 4 {
+            text += "\n   ";
+            column = 3;
+        }
+        text += " ";
+        text += word;
+        column += width;
+    }
+    text + "\n"
+}
+
 /// What stands beneath a table: errors, skips, marks.
 fn notes(shape: &[(Group, GroupResult)]) -> Vec<String> {
     let mut notes = Vec::new();
@@ -149,6 +166,14 @@ fn notes(shape: &[(Group, GroupResult)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notes_wrap_between_words_and_lose_none() {
+        let note = vec!["read_all_write_1pct,"; 20].join(" ");
+        let text = wrapped(&note);
+        assert!(text.lines().all(|l| l.chars().count() <= usize::from(WIDTH) && l.starts_with("  ")));
+        assert_eq!(text.split_whitespace().count(), 20);
+    }
 
     #[test]
     fn numbers_keep_three_digits_where_there_are_three() {

@@ -49,7 +49,10 @@ fn every_list_is_json_with_a_schema_and_text_without_it() {
         assert_eq!(code(&output), Some(0), "{what}");
         let text = String::from_utf8(output.stdout).unwrap();
         if what != "cells" {
-            assert!(text.lines().all(|l| l.chars().count() <= 100), "list {what} is wider than 100 columns:\n{text}");
+            assert!(
+                text.lines().all(|l| l.chars().count() <= 100),
+                "list {what} is wider than 100 columns:\n{text}"
+            );
         }
         assert!(!text.contains('\u{1b}'), "no colours into a pipe");
     }
@@ -161,7 +164,8 @@ fn a_smoke_run_prints_json_and_leaves_a_folder_that_can_be_read() {
     assert_eq!(names.len(), 2, "nothing but run.json and samples.jsonl: {names:?}");
 
     // A second run never writes over the first.
-    let again = walkbench_in(folder.path(), &["run", "--profile", "smoke", "--filter", filter, "--out", "mine"]);
+    let again =
+        walkbench_in(folder.path(), &["run", "--profile", "smoke", "--filter", filter, "--out", "mine"]);
     assert_eq!(code(&again), Some(2));
     assert!(stderr(&again).contains("never overwritten"));
     assert_eq!(fs::read_to_string(mine.join("samples.jsonl")).unwrap(), samples);
@@ -179,7 +183,8 @@ fn text_tables_fit_100_columns_and_default_folders_get_names_of_their_own() {
         for line in results {
             assert!(line.chars().count() <= 100, "wider than 100 columns: {line}");
         }
-        for word in ["map_order", "(decode)", "machine", "command    walkbench run --profile smoke", "spread"] {
+        for word in ["map_order", "(decode)", "machine", "command    walkbench run --profile smoke", "spread"]
+        {
             assert!(text.contains(word), "{word:?} not in:\n{text}");
         }
     }

@@ -234,6 +234,8 @@ fn one_group(
     };
     let (nr_pages, nr_calls) = stage.nr_pages_and_calls()?;
     let mut samples = Vec::new();
+    // Not a property of the cell: a full disk ends the run.
+    let mut unwritten = None;
     let mut sink = |block: Block<'_>| {
         let sample = Sample {
             group: id.clone(),
@@ -247,12 +249,18 @@ fn one_group(
             stages: block.timing.stages,
             involuntary_switches: block.switches,
         };
-        recorder.sample(&sample)?;
+        if let Err(e) = recorder.sample(&sample) {
+            unwritten = Some(e);
+            bail!("a sample could not be written");
+        }
         samples.push(sample);
         Ok(())
     };
     let mut rng = Rng::new(args.seed, &id);
     let outcomes = run_group(&mut stage, &mut members, &plan, &mut rng, &mut sink, &interrupt::is_asked);
+    if let Some(e) = unwritten {
+        return Err(e);
+    }
     let outcomes = match outcomes {
         Ok(outcomes) => outcomes,
         Err(e) => return Ok(failed_group(group, &format!("{e:#}"))),

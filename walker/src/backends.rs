@@ -15,6 +15,8 @@ pub mod range_default;
 pub mod split_arrays;
 pub mod sticky_flags;
 pub mod struct_page;
+#[cfg(all(test, not(loom)))]
+mod truth_table;
 pub mod unlocked;
 
 use crate::addr::PageRange;

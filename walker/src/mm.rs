@@ -38,7 +38,9 @@ pub mod huge;
 pub mod hugetlb;
 pub mod madvise;
 pub mod migrate;
+pub mod mlock;
 pub mod mmap;
+pub mod mremap;
 pub mod pagemap;
 pub mod protect;
 pub mod reclaim;
@@ -47,6 +49,8 @@ pub mod shmem;
 pub mod swap;
 pub mod system;
 pub mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod touch;
 pub mod vma;
 pub mod wp;

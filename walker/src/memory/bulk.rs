@@ -111,7 +111,9 @@ mod imp {
         unsafe {
             match way {
                 BulkCopy::Vector32 if fits => vectors!(src, dst, rounds, "vmovdqu", "vmovdqu", "ymm", "32"),
-                BulkCopy::Vector64 if fits => vectors!(src, dst, rounds, "vmovdqu64", "vmovdqu64", "zmm", "64"),
+                BulkCopy::Vector64 if fits => {
+                    vectors!(src, dst, rounds, "vmovdqu64", "vmovdqu64", "zmm", "64")
+                }
                 BulkCopy::Stream32 if fits => {
                     vectors!(src, dst, rounds, "vmovdqu", "vmovntdq", "ymm", "32");
                     asm!("sfence", options(nostack, preserves_flags));

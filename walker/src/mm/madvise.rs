@@ -118,7 +118,7 @@ impl Mm {
             at = part.end();
             let flags = new_flags(vma, advice)?;
             if flags != vma.flags {
-                self.modify_vma(&mut vmas, part, |v| v.flags = flags);
+                self.modify_vma(&mut vmas, part, |v| v.flags = flags)?;
             }
         }
         if gap { Err(Errno::NoMem) } else { Ok(()) }

@@ -456,7 +456,7 @@ impl Family<'_> {
     }
 
     /// `split_folio` of a huge page-cache folio that the caller locked and holds one reference on.
-    fn split_file_folio(&self, inode: &Arc<Inode>, head: Pfn) -> bool {
+    pub(crate) fn split_file_folio(&self, inode: &Arc<Inode>, head: Pfn) -> bool {
         let (phys, folio) = (self.phys(), self.phys().page(head));
         if !inode.holds(head) || phys.mapcount(head) != folio.refs() - (1 << folio.order()) - 1 {
             return false;

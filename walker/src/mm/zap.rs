@@ -40,7 +40,7 @@ impl Mm {
     /// `unmap_page_range`: the entries of `range` that `details` does not spare become none, or uffd-wp markers.
     pub fn zap_page_range_details(&self, vma: &Vma, range: PageRange, details: ZapDetails) {
         if vma.has(VmFlags::HUGETLB) {
-            return self.zap_hugetlb(vma, range);
+            return self.zap_hugetlb(vma, range, false);
         }
         self.zap_level(vma, self.root(), self.geometry().root(), range, details);
     }

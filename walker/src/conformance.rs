@@ -43,7 +43,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> World {
         let memory = PhysConfig { nr_frames: 1 << 15, host_huge_pages: false };
-        let system = System::new(memory, Settings { hugetlb_2m: 4, ..Settings::default() }).unwrap();
+        let system =
+            System::new(memory, Settings { hugetlb_2m: 4, swap_slots: 1024, ..Settings::default() }).unwrap();
         World { mm: Mm::new(&system, Geometry::FourLevel).unwrap(), keep: Vec::new() }
     }
     /// The page `page` pages behind [`BASE`].

@@ -11,8 +11,9 @@
 //!
 //! What differs between these generations has a name and its versions in [`Rules`].
 //!
-//! Where a kernel would spin for ever (4.14: a write fault that can never give write permission, since the wish is
-//! not destroyed there), the model gives up with -EINTR, as if the caller were killed.
+//! Where a kernel would spin for ever, the model gives up with -EINTR, as if the caller were killed: a write fault that
+//! can never give write permission, with a wish that is not in the slots and so not destroyed (4.14, and a default of
+//! 5.2, neither of which checks VM_WRITE).
 
 use crate::addr::{Level, PageRange, VirtAddr};
 use crate::arch::Entry;

@@ -49,7 +49,9 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Mismatch { addr, expected, got, wish } = self;
         match wish {
-            Some(wish) => write!(f, "page {addr:?}: the wish {wish:?} was not fulfilled, the tables say {expected:?}"),
+            Some(wish) => {
+                write!(f, "page {addr:?}: the wish {wish:?} was not fulfilled, the tables say {expected:?}")
+            }
             None => write!(f, "page {addr:?}: expected {expected:?}, got {got:?}"),
         }
     }
@@ -59,7 +61,11 @@ impl fmt::Display for Mismatch {
 ///
 /// # Errors
 /// The first page that differs, or whose wish was not fulfilled.
-pub(crate) fn check(mm: &Mm, request: &Request<'_>, view: impl Fn(usize) -> PageView) -> Result<(), Mismatch> {
+pub(crate) fn check(
+    mm: &Mm,
+    request: &Request<'_>,
+    view: impl Fn(usize) -> PageView,
+) -> Result<(), Mismatch> {
     let vmas = mm.mmap_read();
     let at = mm.locked(&vmas);
     for i in 0..request.range.nr_pages() as usize {
@@ -87,7 +93,10 @@ pub(crate) fn check(mm: &Mm, request: &Request<'_>, view: impl Fn(usize) -> Page
 fn agrees(expected: Truth, got: PageView) -> bool {
     match (expected, got) {
         (Truth::Error, PageView::Error) | (Truth::Absent, PageView::Absent) => true,
-        (Truth::Mapped { pfn, write, order, device }, PageView::Mapped { pfn: p, write: w, order: o, compound: c, device: d }) => {
+        (
+            Truth::Mapped { pfn, write, order, device },
+            PageView::Mapped { pfn: p, write: w, order: o, compound: c, device: d },
+        ) => {
             pfn == p
                 && w.is_none_or(|w| w == write)
                 && o.is_none_or(|o| o == order)
@@ -121,11 +130,17 @@ fn leaf(at: Locked<'_>, e: Entry, level: Level, addr: VirtAddr, owner: u64) -> T
         return Truth::Absent;
     }
     if !e.is_present() {
-        let own = e.swp().is_device_private() && owner != 0 && at.mm.phys().page(e.swp().pfn()).owner() == owner;
+        let own =
+            e.swp().is_device_private() && owner != 0 && at.mm.phys().page(e.swp().pfn()).owner() == owner;
         if !own {
             return Truth::Absent;
         }
-        return Truth::Mapped { pfn: e.swp().pfn(), write: e.swp().is_device_private_write(), order: 0, device: true };
+        return Truth::Mapped {
+            pfn: e.swp().pfn(),
+            write: e.swp().is_device_private_write(),
+            order: 0,
+            device: true,
+        };
     }
     if e.is_protnone() {
         return Truth::Absent;
@@ -143,10 +158,17 @@ mod tests {
     #[test]
     fn what_an_api_cannot_say_is_not_held_against_it() {
         let truth = Truth::Mapped { pfn: Pfn::new(7), write: true, order: 9, device: false };
-        let says = |write, order, compound| PageView::Mapped { pfn: Pfn::new(7), write, order, compound, device: None };
+        let says = |write, order, compound| PageView::Mapped {
+            pfn: Pfn::new(7),
+            write,
+            order,
+            compound,
+            device: None,
+        };
         assert!(agrees(truth, says(None, None, None)));
         assert!(agrees(truth, says(Some(true), Some(9), Some(true))));
-        for wrong in [says(Some(false), None, None), says(None, Some(0), None), says(None, None, Some(false))] {
+        for wrong in [says(Some(false), None, None), says(None, Some(0), None), says(None, None, Some(false))]
+        {
             assert!(!agrees(truth, wrong), "{wrong:?}");
         }
         assert!(!agrees(truth, PageView::Absent) && !agrees(Truth::Absent, PageView::Unreached));

@@ -37,6 +37,7 @@ pub mod backends;
 #[cfg(all(test, not(loom)))]
 mod conformance;
 pub mod counters;
+pub mod dmirror;
 pub mod memory;
 pub mod mirror;
 pub mod mm;

@@ -7,8 +7,10 @@ use walker::addr::{PAGE_SIZE, PAGES_PER_PMD, PMD_SIZE, PageRange};
 use walker::counters::{Count, Counters, Counts};
 use walker::mirror::{Mirror, RetryPolicy};
 use walker::mm::madvise::Advice;
+use walker::mm::mmap::{MapFlags, MapKind};
 use walker::mm::system::ThpMode;
 use walker::mm::touch::Access;
+use walker::mm::vma::VmFlags;
 use walker::request::Wish;
 use workloads::capture::{Leaf, PageFlags, PageState, Prot, Run, Shape, ShapeKind, ShapeVma, ThpAdvice};
 use workloads::definition::{Definition, Profile, definitions};
@@ -202,12 +204,21 @@ fn a_captured_shape_equals_the_operations_that_made_it() {
                     (600, PageState::Hole),
                 ],
             ),
+            ShapeVma {
+                kind: ShapeKind::Shmem,
+                shared: true,
+                ..anon_vma(
+                    0x7000_0000,
+                    ThpAdvice::Default,
+                    vec![(8, pte(own | PageFlags::FILE)), (504, PageState::None)],
+                )
+            },
         ],
     };
     shape.check().unwrap();
     let spec = ShapeSpec::captured(shape);
     let built = spec.build(spec.own_size().unwrap(), 1).unwrap();
-    assert_eq!((built.expected.pmd_rw, built.expected.pte_rw, built.expected.pte_zero), (1024, 5, 4));
+    assert_eq!((built.expected.pmd_rw, built.expected.pte_rw, built.expected.pte_zero), (1024, 13, 4));
     assert_eq!(EntryCounts::of(&built.mm, built.range), built.expected);
     assert!(built.left_out.is_empty());
 
@@ -215,9 +226,15 @@ fn a_captured_shape_equals_the_operations_that_made_it() {
     let start = built.range.start();
     let first = PageRange::pages(start, 1536);
     // The second VMA begins 3 pages into the next 2 MiB span.
-    let second = PageRange::between(start.add_pages(1536 + 3), built.range.end());
+    let second = PageRange::pages(start.add_pages(1536 + 3), 3 + 2 + 100 + 4 + 400 + 600);
+    let third = PageRange::pages(start.add_pages(1536 + 3 * 512), 512);
     map_anon(&mm, first);
     map_anon(&mm, second);
+    let rw = VmFlags::READ | VmFlags::WRITE;
+    mm.mmap(third, rw, MapKind::SharedAnon, MapFlags::default(), 0).unwrap();
+    for i in 0..8 {
+        mm.touch(third.start().add_pages(i), Access::Write(1)).unwrap();
+    }
     mm.madvise(first, Advice::Hugepage).unwrap();
     mm.madvise(second, Advice::NoHugepage).unwrap();
     for i in 0..2 {
@@ -230,6 +247,41 @@ fn a_captured_shape_equals_the_operations_that_made_it() {
         mm.touch(second.start().add_pages(i), Access::Read).unwrap();
     }
     assert_same(&built.mm, &mm, Index::Ignored);
+    assert_eq!(built.system.phys.nr_used(), system.phys.nr_used());
+    assert_torn_down(built);
+}
+
+#[test]
+fn captured_pages_of_two_processes_equal_a_fork() {
+    let shared = PageState::Present { leaf: Leaf::Pte, flags: PageFlags::SOFT_DIRTY };
+    let huge = PageState::Present { leaf: Leaf::Pmd, flags: PageFlags::SOFT_DIRTY };
+    let shape = Shape {
+        name: "t".into(),
+        made: String::new(),
+        description: String::new(),
+        kernel: String::new(),
+        physical: false,
+        missing: vec![],
+        vmas: vec![
+            anon_vma(0x4000_0000, ThpAdvice::Advise, vec![(512, huge)]),
+            anon_vma(0x5000_0000, ThpAdvice::Never, vec![(20, shared), (492, PageState::None)]),
+        ],
+    };
+    let spec = ShapeSpec::captured(shape);
+    let built = spec.build(spec.own_size().unwrap(), 1).unwrap();
+    assert_eq!((built.expected.pmd_ro, built.expected.pte_ro), (512, 20));
+    let (system, mm) = empty_machine(ThpMode::Madvise);
+    let (first, second) = (PageRange::pages(built.range.start(), 512), built.range.start().add_pages(512));
+    let second = PageRange::pages(second, 512);
+    map_anon(&mm, first);
+    mm.madvise(first, Advice::Hugepage).unwrap();
+    mm.touch(first.start(), Access::Write(1)).unwrap();
+    map_anon(&mm, second);
+    mm.madvise(second, Advice::NoHugepage).unwrap();
+    write_all(&mm, PageRange::pages(second.start(), 20));
+    let child = mm.fork().unwrap();
+    assert_same(&built.mm, &mm, Index::Ignored);
+    assert_same(&built.children[0], &child, Index::Ignored);
     assert_eq!(built.system.phys.nr_used(), system.phys.nr_used());
     assert_torn_down(built);
 }
@@ -307,6 +359,12 @@ fn a_discarded_machine_leaves_empty_address_spaces_behind() {
     for mm in [mm, child] {
         assert!(entries(&mm).is_empty() && mm.mmap_read().is_empty());
     }
+    // With files, whose caches want their pages back unmapped.
+    let spec = ShapeSpec::embedded("kv_bgsave").unwrap();
+    let built = spec.build(spec.own_size().unwrap(), 1).unwrap();
+    let machine = std::sync::Arc::downgrade(&built.system);
+    built.discard();
+    assert!(machine.upgrade().is_none(), "somebody holds the machine");
 }
 
 #[test]

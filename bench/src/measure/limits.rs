@@ -42,10 +42,8 @@ impl Limit {
     }
 }
 
-/// Slots on a cache line of their own, as streaming stores want them.
-#[repr(align(64))]
-#[derive(Clone, Copy, Debug)]
-struct Line([u64; 8]);
+/// Streaming stores want their place aligned to a cache line.
+const LINE_BYTES: usize = 64;
 
 /// The slots that the limits write.
 #[derive(Debug)]
@@ -54,9 +52,9 @@ pub(crate) struct Slots(Vec<u64>, usize);
 impl Slots {
     /// `capacity` slots, 64-byte aligned, touched.
     pub(crate) fn new(capacity: usize) -> Slots {
-        let spare = align_of::<Line>() / size_of::<u64>();
+        let spare = LINE_BYTES / size_of::<u64>();
         let slots = vec![1u64; capacity + spare];
-        let skip = slots.as_ptr().addr().wrapping_neg() % align_of::<Line>() / size_of::<u64>();
+        let skip = slots.as_ptr().addr().wrapping_neg() % LINE_BYTES / size_of::<u64>();
         Slots(slots, skip)
     }
     fn get(&mut self, n: usize) -> &mut [u64] {

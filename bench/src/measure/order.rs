@@ -8,7 +8,9 @@ impl Rng {
     /// A generator that depends on `seed` and on what `name` calls, so that one group's draws do not move another's.
     pub(crate) fn new(seed: u64, name: &str) -> Rng {
         // FNV-1a.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        let hash = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         Rng(seed ^ hash)
     }
     /// The next 64 bits.

@@ -12,7 +12,7 @@ use walker::counters::{Count, Counters, Counts};
 
 use super::member::{Member, Timing, What};
 use super::order::Rng;
-use super::scene::Scene;
+use super::scene::{Recipe, Scene};
 use crate::os::usage;
 
 /// How long a group may take.
@@ -67,29 +67,45 @@ pub(crate) struct Outcome {
     pub(crate) note: Option<String>,
 }
 
-/// A scene that can be made anew.
-pub(crate) struct Stage<'a> {
+/// A scene that comes back to its first state before a member that needs it.
+pub(crate) struct Stage {
     scene: Option<Scene>,
-    make: &'a dyn Fn(Option<Scene>) -> Result<Scene>,
     dirty: bool,
 }
 
-impl<'a> Stage<'a> {
-    /// Builds the scene. `make` gets the old one back when it is made anew.
+impl Stage {
+    /// Builds the scene.
     ///
     /// # Errors
-    /// What `make` said.
-    pub(crate) fn new(make: &'a dyn Fn(Option<Scene>) -> Result<Scene>) -> Result<Stage<'a>> {
-        Ok(Stage { scene: Some(make(None)?), make, dirty: false })
+    /// What the builder said.
+    pub(crate) fn new(recipe: Recipe) -> Result<Stage> {
+        Ok(Stage { scene: Some(Scene::new(recipe)?), dirty: false })
+    }
+    /// Pages in the range, and calls that cover it.
+    ///
+    /// # Errors
+    /// When an earlier reset failed.
+    pub(crate) fn nr_pages_and_calls(&self) -> Result<(u64, u64)> {
+        let scene = self.scene.as_ref().context("the tables could not be reset")?;
+        Ok((scene.nr_pages(), scene.nr_calls()))
     }
     /// The scene in its first state.
     fn fresh(&mut self) -> Result<&Scene> {
-        if self.dirty || self.scene.is_none() {
-            let old = self.scene.take();
-            self.scene = Some((self.make)(old).context("building the tables again")?);
+        if self.dirty
+            && let Some(scene) = self.scene.take()
+        {
+            self.scene = Some(scene.reset().context("resetting the tables")?);
             self.dirty = false;
         }
-        self.scene.as_ref().context("no scene")
+        self.scene.as_ref().context("the tables could not be reset")
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(scene) = self.scene.take() {
+            scene.discard();
+        }
     }
 }
 
@@ -98,7 +114,7 @@ impl<'a> Stage<'a> {
 /// # Errors
 /// Only what concerns all members: building fails, or the sink does.
 pub(crate) fn run_group(
-    stage: &mut Stage<'_>,
+    stage: &mut Stage,
     members: &mut [Box<dyn Member>],
     plan: &Plan,
     rng: &mut Rng,
@@ -144,9 +160,7 @@ pub(crate) fn run_group(
             continue;
         }
         let mut once = || member.block(stage.fresh()?, plan.what, 1);
-        // The first sweep of all touches the arrays; the second tells.
-        let timed = if changes_state { once() } else { once().and_then(|_| once()) };
-        match timed {
+        match once() {
             Ok(t) => sweep_ns.push(t.ns.max(1)),
             Err(e) => outcome.error = Some(format!("{e:#}")),
         }
@@ -154,7 +168,8 @@ pub(crate) fn run_group(
     }
     sweep_ns.sort_unstable();
     let typical = sweep_ns.get(sweep_ns.len() / 2).copied().unwrap_or(1);
-    let sweeps = if changes_state { 1 } else { (plan.block.as_nanos() as u64 / typical).clamp(1, 1 << 20) as u32 };
+    let sweeps =
+        if changes_state { 1 } else { (plan.block.as_nanos() as u64 / typical).clamp(1, 1 << 20) as u32 };
 
     let mut turns: Vec<usize> = (0..members.len()).collect();
     for round in 0..plan.max_rounds {
@@ -197,10 +212,9 @@ pub(crate) fn run_group(
 fn finish(members: &[Box<dyn Member>], mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
     for (member, outcome) in members.iter().zip(&mut outcomes) {
         outcome.note = member.note();
-        outcome.latency = member
-            .latency()
-            .filter(|h| !h.is_empty())
-            .map(|h| [h.value_at_quantile(0.5), h.value_at_quantile(0.99), h.value_at_quantile(0.999), h.max()]);
+        outcome.latency = member.latency().filter(|h| !h.is_empty()).map(|h| {
+            [h.value_at_quantile(0.5), h.value_at_quantile(0.99), h.value_at_quantile(0.999), h.max()]
+        });
     }
     outcomes
 }

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use walker::addr::{Level, PageRange};
 use walker::arch::Entry;
-use walker::memory::{PageKind, Phys};
+use walker::memory::Phys;
 use walker::mirror::Mirror;
 use walker::mm::Mm;
 use walker::request::{Request, Wish};
-
-use crate::shapes::{Built, RequestKind};
+use workloads::request::RequestKind;
+use workloads::shape::{BuildError, Built, ShapeSpec};
 
 /// A piece of the range as the limits see it: what a table walk would find, looked up outside of every span.
 #[derive(Clone, Copy, Debug)]
@@ -56,24 +55,32 @@ pub(crate) struct Wishes {
     pub(crate) default: Wish,
     /// Wished page by page, over the whole range of the scene.
     pub(crate) per_page: Option<Vec<Wish>>,
-    /// Whose device memory.
-    pub(crate) owner: u64,
 }
 
 impl Wishes {
-    /// The wishes of `kind` over `range`.
-    pub(crate) fn new(kind: &RequestKind, range: PageRange) -> Wishes {
-        let mut buffer = Vec::new();
-        let request = kind.request(range, &mut buffer);
-        Wishes { default: request.default, owner: request.owner, per_page: request.per_page.map(<[Wish]>::to_vec) }
+    fn new(kind: RequestKind, nr_pages: u64, seed: u64) -> Wishes {
+        Wishes { default: kind.default_wish(), per_page: kind.wishes(nr_pages, seed) }
     }
 }
 
-/// How the state that a block changed comes back, outside of the span.
-pub(crate) type Reset = Box<dyn Fn(Option<Scene>) -> Result<Scene>>;
+/// What a scene is made from.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    /// The shape.
+    pub(crate) shape: ShapeSpec,
+    /// Bytes of walked address space.
+    pub(crate) size_bytes: u64,
+    /// What is asked.
+    pub(crate) request: RequestKind,
+    /// Pages a call.
+    pub(crate) call_pages: u64,
+    /// Decides every entry and every wish.
+    pub(crate) seed: u64,
+}
 
 /// An address space to measure on.
 pub(crate) struct Scene {
+    recipe: Recipe,
     /// The address space and what keeps it alive.
     pub(crate) built: Built,
     /// The device's side, over the whole range.
@@ -89,13 +96,19 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Wraps what a builder made.
-    pub(crate) fn new(built: Built, kind: &RequestKind, call_pages: u64) -> Scene {
+    /// Builds it.
+    ///
+    /// # Errors
+    /// What the builder said.
+    pub(crate) fn new(recipe: Recipe) -> Result<Scene, BuildError> {
+        let built = recipe.shape.build(recipe.size_bytes, recipe.seed)?;
         let mirror = Mirror::new(&built.mm, built.range, 0);
-        let wishes = Wishes::new(kind, built.range);
-        let mut scene = Scene { built, mirror, wishes, call_pages, spans: Vec::new(), calls: Vec::new() };
+        let wishes = Wishes::new(recipe.request, built.range.nr_pages(), recipe.seed);
+        let call_pages = recipe.call_pages;
+        let mut scene =
+            Scene { recipe, built, mirror, wishes, call_pages, spans: Vec::new(), calls: Vec::new() };
         scene.lay_out();
-        scene
+        Ok(scene)
     }
     /// The address space.
     pub(crate) fn mm(&self) -> &Arc<Mm> {
@@ -122,7 +135,7 @@ impl Scene {
             range: PageRange::pages(self.built.range.start().add_pages(first), nr),
             default: self.wishes.default,
             per_page: self.wishes.per_page.as_deref().map(|w| &w[first as usize..(first + nr) as usize]),
-            owner: self.wishes.owner,
+            owner: 0,
         }
     }
     /// The spans of call `k`.
@@ -146,50 +159,26 @@ impl Scene {
         }
         (self.spans, self.calls) = (spans, calls);
     }
-    /// Makes the host give memory to every data page that is mapped, without changing it: a load from a page that the
-    /// host never touched reads the host's own zero page, which is always in the cache.
-    pub(crate) fn back_data(&self) {
-        let phys = self.phys();
-        let touch = |pfn: walker::addr::Pfn| {
-            if pfn.get() < phys.nr_frames() {
-                let byte = phys.load_byte(pfn, 0);
-                phys.store_byte(pfn, 0, byte);
-            }
-        };
-        for span in &self.spans {
-            match *span {
-                Span::Ptes { table, first, len } => {
-                    let table = phys.table(table);
-                    let entries = (first..first + len).map(|i| table.ptep_get(i));
-                    entries.filter(|e| e.is_present() && !e.is_special()).for_each(|e| touch(e.pfn()));
-                }
-                Span::Leaf { entry, within, len } if entry.is_present() => {
-                    (0..len as u64).for_each(|k| touch(entry.pfn().add(within + k)));
-                }
-                Span::Leaf { .. } | Span::Hole { .. } => {}
-            }
-        }
-    }
-    /// Lets the allocator hold `nr` free frames that the host has given memory to.
+    /// Brings the tables back to the state before the first fault: in place where the shape can, else built anew.
     ///
     /// # Errors
-    /// When the model has fewer frames.
-    pub(crate) fn warm_frames(&self, nr: u64) -> Result<()> {
-        warm_frames(self.phys(), nr)
+    /// What the builder said.
+    pub(crate) fn reset(mut self) -> Result<Scene, BuildError> {
+        if !self.built.can_reset() {
+            let Scene { recipe, .. } = &self;
+            let recipe = recipe.clone();
+            self.discard();
+            return Scene::new(recipe);
+        }
+        self.built.reset()?;
+        self.lay_out();
+        Ok(self)
     }
-}
-
-/// See [`Scene::warm_frames`].
-pub(crate) fn warm_frames(phys: &Phys, nr: u64) -> Result<()> {
-    let mut frames = Vec::with_capacity(nr as usize);
-    for _ in 0..nr {
-        let pfn = phys.alloc(PageKind::Anon, 0).context("warming page frames")?;
-        phys.zero(pfn, 0);
-        frames.push(pfn);
+    /// Gives the machine back in one piece.
+    pub(crate) fn discard(self) {
+        drop(self.mirror);
+        self.built.discard();
     }
-    // In reverse, so that they come back in ascending order as fresh memory does.
-    frames.into_iter().rev().for_each(|pfn| phys.free(pfn));
-    Ok(())
 }
 
 fn span(mm: &Mm, range: PageRange) -> Span {

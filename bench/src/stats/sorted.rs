@@ -26,10 +26,6 @@ impl Sorted {
         let n = self.0.len();
         if n % 2 == 1 { self.0[n / 2] } else { (self.0[n / 2 - 1] + self.0[n / 2]) / 2.0 }
     }
-    /// The smallest.
-    pub(crate) fn min(&self) -> f64 {
-        self.0[0]
-    }
 }
 
 #[cfg(test)]

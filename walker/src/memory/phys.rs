@@ -187,15 +187,6 @@ impl Phys {
         self.storage.clear_table(pfn);
         Ok(self.table(pfn))
     }
-    /// A page table whose entries are whatever the frame held: the caller writes every one before it links the table.
-    ///
-    /// # Errors
-    /// [`OutOfFrames`].
-    pub(crate) fn alloc_table_stale(&self) -> Result<Table<'_>, OutOfFrames> {
-        let pfn = self.frames.alloc_base(Migrate::Unmovable).ok_or(OutOfFrames)?;
-        self.page(pfn).prepare(PageKind::Table, 0, 0);
-        Ok(self.table(pfn))
-    }
     /// Frees a table that no walk can reach any more (never linked, or the mm is gone).
     pub fn free_table(&self, pfn: Pfn) {
         self.page(pfn).reset();

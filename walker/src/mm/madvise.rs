@@ -26,6 +26,7 @@ pub enum Advice {
     Cold,
     Free,
     WillNeed,
+    Collapse,
     Remove,
     HwPoison,
     SoftOffline,
@@ -47,6 +48,7 @@ impl Mm {
             Advice::HwPoison => self.inject_error(range, false),
             Advice::SoftOffline => self.inject_error(range, true),
             Advice::Remove => self.madvise_remove_range(range),
+            Advice::Collapse => self.madvise_collapse_range(range),
             Advice::DontNeed | Advice::PageOut | Advice::Cold | Advice::Free | Advice::WillNeed => {
                 let vmas = self.mmap_read();
                 let locked = self.locked(&vmas);

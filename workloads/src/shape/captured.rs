@@ -88,7 +88,7 @@ const HUGETLB: &str = "hugetlb VMAs: not mapped";
 const SPECIAL: &str = "vdso and driver VMAs: not mapped";
 const SWAP: &str = "swap, migration, device and poison entries: none entries instead";
 const PUD_LEAF: &str = "PUD leaves outside hugetlb: holes instead";
-const CACHE: &str = "file pages: mapped, but in no page cache";
+const FILE: &str = "pages of files on a disk: of a tmpfs file instead";
 
 /// Why a whole VMA cannot be built.
 const fn unmappable(kind: ShapeKind) -> Option<&'static str> {
@@ -176,14 +176,21 @@ fn map(system: &Arc<System>, mm: &Mm, vma: &ShapeVma, range: PageRange) -> Resul
     {
         prot.set(flag, vma.prot.contains(ours));
     }
-    let file = || File::shmem(system, range.nr_pages());
+    let file = || {
+        let file = if vma.kind == ShapeKind::File { File::tmpfs(system) } else { File::shmem(system, 0) };
+        file.truncate(range.nr_pages()).map(|()| file)
+    };
     let kind = match (vma.kind, vma.shared) {
-        (ShapeKind::File | ShapeKind::Shmem, false) => MapKind::FilePrivate(file()),
+        (ShapeKind::File | ShapeKind::Shmem, false) => MapKind::FilePrivate(file()?),
         (_, false) => MapKind::Anon,
-        (_, true) => MapKind::FileShared { file: file(), writable: true },
+        (_, true) => MapKind::FileShared { file: file()?, writable: true },
     };
     mm.mmap(range, prot, kind, MapFlags::default(), 0)?;
-    if vma.runs.iter().any(|r| matches!(r.state, PageState::Present { .. })) {
+    let is_anon = |state| match state {
+        PageState::Present { flags, .. } => !flags.intersects(PageFlags::FILE | PageFlags::ZERO),
+        _ => false,
+    };
+    if vma.runs.iter().any(|r| is_anon(r.state)) {
         mm.build().anon_prepare(range.start());
     }
     match vma.thp {
@@ -310,10 +317,15 @@ impl Writer<'_> {
         };
         *to += n;
         if flags.contains(PageFlags::FILE) {
-            self.left_out.add(n, CACHE);
+            if vma.kind == ShapeKind::File {
+                self.left_out.add(n, FILE);
+            }
             for i in 0..n {
-                phys.compose(first.add(i), PageKind::File, 0);
-                phys.page(first.add(i)).set_pte_mappings(1);
+                let pfn = first.add(i);
+                phys.compose(pfn, PageKind::File, 0);
+                phys.page(pfn).set_pte_mappings(1);
+                let cached = self.parent.add_to_cache(range.start().add_pages(i), pfn);
+                debug_assert!(cached, "a file VMA of its own file");
             }
         } else if !flags.contains(PageFlags::EXCLUSIVE)
             && let Some(child) = &mut self.child
@@ -337,8 +349,8 @@ impl Writer<'_> {
     ) -> Result<(), BuildError> {
         let phys = &self.system.phys;
         let file = flags.contains(PageFlags::FILE);
-        if file {
-            self.left_out.add(range.nr_pages(), CACHE);
+        if file && vma.kind == ShapeKind::File {
+            self.left_out.add(range.nr_pages(), FILE);
         }
         let first_index = self.parent.vma(range.start()).expect("mapped above").index_of(range.start());
         for i in (0..range.nr_pages()).step_by(PAGES_PER_PMD as usize) {
@@ -349,6 +361,8 @@ impl Writer<'_> {
             } else {
                 let head = phys.alloc(if file { PageKind::File } else { PageKind::Anon }, PMD_ORDER)?;
                 phys.add_new_anon_rmap_huge(head, first_index + i);
+                let cached = file && self.parent.add_to_cache(addr, head);
+                debug_assert_eq!(cached, file, "a file VMA of its own file");
                 head
             };
             let e = self.entry(vma, addr, state, head).mkhuge();

@@ -16,6 +16,7 @@
 //! | [`swap`], [`hugetlb`] | swap; hugetlb pages |
 //! | [`reclaim`] | what madvise gives up: paging out, lazy freeing |
 //! | [`migrate`], [`device`] | migration entries, folio splits; device-private and device-exclusive memory |
+//! | [`collapse`] | small pages become a huge one |
 //! | [`zap`], [`protect`], [`fork`], [`mmap`], ... | operations, one each |
 //! | [`build`] | tables written directly, for shapes too large to fault in |
 //! | [`touch`] | the processor's own access: what a load or a store by the CPU does |
@@ -29,6 +30,7 @@
 
 pub mod block;
 pub mod build;
+pub mod collapse;
 pub mod device;
 pub mod fault;
 pub mod file;

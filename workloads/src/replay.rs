@@ -122,6 +122,7 @@ fn advice(a: scenario::Advice) -> Option<Advice> {
         S::Wipeonfork => Advice::WipeOnFork,
         S::Keeponfork => Advice::KeepOnFork,
         S::Pageout => Advice::PageOut,
+        S::Collapse => Advice::Collapse,
         S::Cold => Advice::Cold,
         S::Free => Advice::Free,
         S::Willneed => Advice::WillNeed,

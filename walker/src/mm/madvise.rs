@@ -26,6 +26,7 @@ pub enum Advice {
     Cold,
     Free,
     WillNeed,
+    Collapse,
     Remove,
 }
 
@@ -43,6 +44,7 @@ impl Mm {
             Advice::PopulateRead => self.madvise_populate(range, false),
             Advice::PopulateWrite => self.madvise_populate(range, true),
             Advice::Remove => self.madvise_remove_range(range),
+            Advice::Collapse => self.madvise_collapse_range(range),
             Advice::DontNeed | Advice::PageOut | Advice::Cold | Advice::Free | Advice::WillNeed => {
                 let vmas = self.mmap_read();
                 let locked = self.locked(&vmas);

@@ -345,13 +345,18 @@ impl Locked<'_> {
     }
 }
 
-/// `folio_mark_lazyfree`.
+/// `folio_mark_lazyfree`. The kernel does nothing to a folio that reclaim has isolated from the LRU; here reclaim holds
+/// the folio lock, and whoever finds it taken leaves the folio alone.
 fn mark_lazyfree(phys: &Phys, head: Pfn) {
     let folio = phys.page(head);
-    if folio.kind() == PageKind::Anon && !folio.has(PG_SWAPCACHE) && !folio.has(PG_MLOCKED) {
+    if folio.kind() != PageKind::Anon || !folio.try_lock() {
+        return;
+    }
+    if !folio.has(PG_SWAPCACHE) && !folio.has(PG_MLOCKED) {
         folio.clear(PG_REFERENCED);
         folio.set(PG_LAZYFREE);
     }
+    folio.unlock();
 }
 
 impl Family<'_> {
@@ -427,7 +432,7 @@ impl Family<'_> {
         if folio.has(PG_MLOCKED) || !inode.holds(head) {
             return;
         }
-        self.try_to_unmap_file(inode, head);
+        self.unmap_file_folio(inode, head, false);
         let nr = 1i32 << folio.order();
         if phys.mapcount(head) > 0 || folio.refs() != 1 + nr {
             return;
@@ -461,17 +466,17 @@ impl Family<'_> {
         if !inode.holds(head) || phys.mapcount(head) != folio.refs() - (1 << folio.order()) - 1 {
             return false;
         }
-        self.try_to_unmap_file(inode, head);
+        self.unmap_file_folio(inode, head, true);
         phys.mapcount(head) == 0 && inode.split_folio(head)
     }
 
     /// `try_to_unmap` of a page-cache folio that the caller locked. Address spaces that are busy keep their mappings.
-    fn try_to_unmap_file(&self, inode: &Arc<Inode>, head: Pfn) {
+    pub(crate) fn unmap_file_folio(&self, inode: &Arc<Inode>, head: Pfn, ignore_mlock: bool) {
         let (phys, folio) = (self.phys(), self.phys().page(head));
         let range = folio.index()..folio.index() + (1 << folio.order());
         self.file_walk(inode, range, &mut |mm, vma, part| {
-            if vma.has(VmFlags::LOCKED) {
-                return false;
+            if vma.has(VmFlags::LOCKED) && !ignore_mlock {
+                return true;
             }
             let details = ZapDetails { even_cows: false, drop_markers: false };
             mm.notifier.during(&Event::new(EventKind::Clear, part), || {

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::arch::Geometry;
-use crate::counters::NoCounts;
 use crate::dmirror::Dmirror;
 use crate::memory::PhysConfig;
 use crate::mm::madvise::Advice;
@@ -149,8 +148,10 @@ fn swap_space_fragments_and_heals() {
         w.mm.madvise(span(0, 512), Advice::PageOut).unwrap();
         assert_eq!(w.system.swap.nr_used(), 512);
         assert_eq!(w.mm.touch(at(0), Access::Read), Ok(round));
-        w.mm.madvise(span(0, 512), Advice::DontNeed).unwrap();
+        w.mm.munmap(span(0, 512)).unwrap();
         assert_eq!(w.system.swap.nr_used(), 0);
+        w.mm.mmap(span(0, 512), RW, MapKind::Anon, MapFlags::default(), 0).unwrap();
+        w.mm.madvise(span(0, 512), Advice::Hugepage).unwrap();
     }
     w.close();
 }
@@ -304,9 +305,14 @@ fn swapping_migrating_forking_and_faulting_at_once_lose_nothing() {
         w.write(page, page as u8 | 1);
     }
     std::thread::scope(|s| {
-        s.spawn(|| (0..30).for_each(|_| drop(w.mm.madvise(span(100, 700), Advice::PageOut))));
-        s.spawn(|| (0..30).for_each(|_| drop(w.mm.migrate_range(span(0, 1024)))));
-        s.spawn(|| (0..30).for_each(|_| drop(w.mm.madvise(span(0, 1024), Advice::Collapse))));
+        s.spawn(|| (0..30).for_each(|_| w.mm.madvise(span(100, 700), Advice::PageOut).unwrap()));
+        s.spawn(|| (0..30).for_each(|_| {
+            w.mm.migrate_range(span(0, 1024));
+        }));
+        s.spawn(|| (0..30).for_each(|_| {
+            // Busy pages may refuse.
+            let _ = w.mm.madvise(span(0, 1024), Advice::Collapse);
+        }));
         s.spawn(|| (0..10).for_each(|_| drop(w.mm.fork())));
         for _ in 0..20 {
             for page in 0..1024 {
@@ -314,6 +320,5 @@ fn swapping_migrating_forking_and_faulting_at_once_lose_nothing() {
             }
         }
     });
-    let _ = NoCounts;
     w.close();
 }

@@ -13,6 +13,8 @@ use crate::stats::{Interval, Sorted, median_interval, ratio_interval};
 
 /// Rounds of a group may be disturbed up to this share before it counts as noisy.
 const NOISY: f64 = 0.3;
+/// Blocks that a member must have left for its disturbed ones to be void.
+const FEW: usize = 3;
 /// Stages must sum to the whole within this.
 const STAGES_OFF: f64 = 0.05;
 /// A cell closer than this to the harness's own cost is marked.
@@ -108,7 +110,9 @@ pub(crate) fn named(counts: &Counts) -> BTreeMap<&'static str, u64> {
     counts.iter().map(|(count, n)| (count.name(), n)).collect()
 }
 
-/// The samples that count: without disturbed rounds, unless there are too many of those.
+/// The samples that count. A disturbed round is void for all members; where that would void too many, only the
+/// disturbed blocks themselves are, and the group is marked as noisy. A member that has hardly any other blocks keeps
+/// them all.
 pub(crate) struct Clean<'a> {
     by_member: BTreeMap<&'a str, BTreeMap<u32, &'a Sample>>,
     noisy: bool,
@@ -122,8 +126,14 @@ impl<'a> Clean<'a> {
         let disturbed: BTreeSet<u32> = timed().filter(|s| s.is_disturbed()).map(|s| s.round).collect();
         let noisy = disturbed.len() as f64 > NOISY * rounds.len() as f64;
         let mut by_member: BTreeMap<&str, BTreeMap<u32, &Sample>> = BTreeMap::new();
-        for s in timed().filter(|s| noisy || !disturbed.contains(&s.round)) {
+        for s in timed() {
             by_member.entry(&s.member).or_default().insert(s.round, s);
+        }
+        for blocks in by_member.values_mut() {
+            let is_kept = |s: &Sample| if noisy { !s.is_disturbed() } else { !disturbed.contains(&s.round) };
+            if blocks.values().filter(|s| is_kept(s)).count() >= FEW {
+                blocks.retain(|_, s| is_kept(s));
+            }
         }
         Clean { by_member, noisy }
     }
@@ -269,10 +279,13 @@ mod tests {
     }
 
     #[test]
-    fn too_many_disturbed_rounds_are_kept_and_said() {
-        let samples: Vec<Sample> = (0..10).map(|r| sample("a", r, 20, u64::from(r % 2 == 0))).collect();
+    fn in_a_noisy_group_only_the_disturbed_blocks_are_void() {
+        let samples: Vec<Sample> = (0..10)
+            .flat_map(|r| [sample("a", r, 20, r % 2), sample("b", r, 20, 1), sample("decode", r, 10, 0)])
+            .collect();
         let clean = Clean::new(&samples, What::Whole);
         assert!(clean.is_noisy());
-        assert_eq!(clean.len("a"), 10);
+        assert_eq!((clean.len("a"), clean.len("b"), clean.len("decode")), (5, 10, 10));
+        assert_eq!(clean.ratio("a", "decode").unwrap().median, 2.0);
     }
 }

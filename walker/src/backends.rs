@@ -1,6 +1,8 @@
 //! The registry of API designs. A new one is a file under `backends/`, its `mod` line and its line in the list.
 
 pub mod compound_flag;
+#[cfg(all(test, not(loom)))]
+mod contracts;
 pub mod driver;
 pub mod driver_format;
 pub mod fixed;
@@ -15,6 +17,8 @@ pub mod range_default;
 pub mod split_arrays;
 pub mod sticky_flags;
 pub mod struct_page;
+#[cfg(all(test, not(loom)))]
+mod truth_table;
 pub mod unlocked;
 
 use crate::addr::PageRange;

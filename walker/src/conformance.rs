@@ -36,13 +36,15 @@ pub(crate) const RW: VmFlags = VmFlags::READ.union(VmFlags::WRITE);
 /// A machine with one address space to ask about, and what must outlive the question.
 pub(crate) struct World {
     pub(crate) mm: Arc<Mm>,
+    /// Children that share its pages.
     keep: Vec<Arc<Mm>>,
 }
 
 impl World {
     pub(crate) fn new() -> World {
         let memory = PhysConfig { nr_frames: 1 << 15, host_huge_pages: false };
-        let system = System::new(memory, Settings::default()).unwrap();
+        let system =
+            System::new(memory, Settings { hugetlb_2m: 4, swap_slots: 1024, ..Settings::default() }).unwrap();
         World { mm: Mm::new(&system, Geometry::FourLevel).unwrap(), keep: Vec::new() }
     }
     /// The page `page` pages behind [`BASE`].
@@ -95,17 +97,17 @@ impl World {
         let start = vmas.find(addr).unwrap().start();
         vmas.get_mut(start).unwrap().flags |= flags;
     }
+    /// The children go away.
+    pub(crate) fn reap(&mut self) {
+        self.keep.clear();
+    }
+    /// Never tears the address space down: its entries name what nothing accounts for.
+    pub(crate) fn leak(&self) {
+        core::mem::forget(Arc::clone(&self.mm));
+    }
     /// Writes an entry by hand, at any level, for kinds that no operation makes here.
     pub(crate) fn plant(&self, addr: VirtAddr, level: Level, e: Entry) {
-        let slot = self.mm.lookup_alloc(addr, Level::Pmd).unwrap();
-        let slot = if level == Level::Pte {
-            if slot.read().is_none() {
-                self.mm.install_table(slot).unwrap();
-            }
-            self.mm.lookup(addr, level).unwrap()
-        } else {
-            slot
-        };
+        let slot = self.mm.lookup_alloc(addr, level).unwrap();
         let _guard = slot.lock();
         assert!(slot.replace(e).is_none(), "something else is mapped there");
     }

@@ -228,12 +228,14 @@ fn one_group(
         max_rounds: 48,
         // A dozen rounds of blocks in the budget, set-up taken off.
         block: (budget / (16 * members.len() as u32))
-            .clamp(Duration::from_micros(100), Duration::from_millis(5)),
+            .clamp(Duration::from_micros(100), Duration::from_millis(1)),
         what: What::Whole,
         stages_every: if args.profile == ProfileArg::Smoke { 2 } else { 4 },
     };
     let (nr_pages, nr_calls) = stage.nr_pages_and_calls()?;
     let mut samples = Vec::new();
+    // Not a property of the cell: a full disk ends the run.
+    let mut unwritten = None;
     let mut sink = |block: Block<'_>| {
         let sample = Sample {
             group: id.clone(),
@@ -247,12 +249,18 @@ fn one_group(
             stages: block.timing.stages,
             involuntary_switches: block.switches,
         };
-        recorder.sample(&sample)?;
+        if let Err(e) = recorder.sample(&sample) {
+            unwritten = Some(e);
+            bail!("a sample could not be written");
+        }
         samples.push(sample);
         Ok(())
     };
     let mut rng = Rng::new(args.seed, &id);
     let outcomes = run_group(&mut stage, &mut members, &plan, &mut rng, &mut sink, &interrupt::is_asked);
+    if let Some(e) = unwritten {
+        return Err(e);
+    }
     let outcomes = match outcomes {
         Ok(outcomes) => outcomes,
         Err(e) => return Ok(failed_group(group, &format!("{e:#}"))),
@@ -277,8 +285,9 @@ fn beneath(run: &Run, results: &[(Group, GroupResult)], recorder: &Recorder) -> 
     ways.sort_unstable();
     ways.dedup();
     format!(
-        "ns/page: whole operations (prepare, walk, retry, consume), median [95 % interval] over blocks\n\
-         (copy) (load) (decode) (fill): the machine's limits on the same tables; (noop): the harness itself\n\
+        "ns/page    whole operations: prepare, walk, retry, consume; median [95 % interval] over blocks\n\
+         x dec      against (decode), from blocks next to each other in time\n\
+         (limits)   copy, load, decode, fill: the machine on the same tables; noop: the harness itself\n\
          {}\n\
          spread     half the interval is {typical:.1} % of the median in the middle cell, {widest:.1} % in the widest\n\
          clock      {:.1} ns a reading, taken off\n\

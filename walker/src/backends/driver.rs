@@ -286,6 +286,11 @@ impl<G> Driver<G> {
     pub fn slots(&self) -> &DriverSlots {
         &self.slots
     }
+    /// The same, for the driver to write to between calls.
+    pub fn slots_mut(&mut self) -> &mut [u64] {
+        let n = self.slots.pfns().len();
+        &mut self.slots.pfns[..n]
+    }
 }
 
 impl<G: RangeCall> Backend for Driver<G> {

@@ -11,8 +11,9 @@
 //!
 //! What differs between these generations has a name and its versions in [`Rules`].
 //!
-//! Where a kernel would spin for ever (4.14: a write fault that can never give write permission, since the wish is
-//! not destroyed there), the model gives up with -EINTR, as if the caller were killed.
+//! Where a kernel would spin for ever, the model gives up with -EINTR, as if the caller were killed: a write fault that
+//! can never give write permission, with a wish that is not in the slots and so not destroyed (4.14, and a default of
+//! 5.2, neither of which checks VM_WRITE).
 
 use crate::addr::{Level, PageRange, VirtAddr};
 use crate::arch::Entry;
@@ -130,7 +131,9 @@ const SPINS: u32 = 100;
 #[derive(Clone, Copy, Debug)]
 enum Break {
     /// Something was faulted in: walk again from `last`.
-    Again,
+    Faulted,
+    /// A migration has ended: likewise.
+    Waited,
     /// The pages of the span from its first on are to be faulted, with this need; the first had this wish.
     Fault(PageRange, Flags, Flags),
     /// The page there is under migration.
@@ -184,7 +187,7 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
         if Self::RULES.single_vma && !self.admit_single_vma()? {
             return Ok(range.nr_pages() as usize);
         }
-        let (mut spins, mut first) = (0, true);
+        let (mut fault_at, mut spins, mut first) = (range.end(), 0, true);
         loop {
             if Self::RULES.tests_sequence && self.call.sub.check_retry(self.call.seq) {
                 // 5.2 has another errno, and clears nothing, before it has walked.
@@ -193,10 +196,14 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
             }
             first = false;
             self.c.add(Count::Walks, 1);
-            let from = self.last;
-            match walk_page_range(self.call.at, PageRange::between(from, range.end()), self) {
+            match walk_page_range(self.call.at, PageRange::between(self.last, range.end()), self) {
                 Ok(()) => return Ok(range.nr_pages() as usize),
-                Err(Break::Again) => {}
+                Err(Break::Faulted) if self.last == fault_at && spins == SPINS => return Err(Errno::Intr),
+                Err(Break::Faulted) => {
+                    spins = if self.last == fault_at { spins + 1 } else { 0 };
+                    fault_at = self.last;
+                }
+                Err(Break::Waited) => {}
                 Err(Break::FailedUncleared(e)) => return Err(e),
                 // get_pfns and range_snapshot ignore how the walk of a VMA ended.
                 Err(Break::Failed(_)) if !self.fault && Self::RULES.clears_on_error => {
@@ -208,10 +215,6 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
                 }
                 Err(Break::Failed(e)) => return Err(self.clear_from_last(e)),
                 Err(Break::Fault(..) | Break::Wait(_)) => unreachable!("done in the callback"),
-            }
-            spins = if self.last == from { spins + 1 } else { 0 };
-            if spins > SPINS {
-                return Err(Errno::Intr);
             }
         }
     }
@@ -339,7 +342,7 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
         self.c.fault_enter();
         let r = self.fault_pages(vma, span, flags, first, absent);
         self.c.fault_exit();
-        r.map_or_else(|e| Err(Break::Failed(e)), |()| Err(Break::Again))
+        Err(r.map_or_else(Break::Failed, |()| Break::Faulted))
     }
 
     fn fault_pages(
@@ -491,14 +494,14 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
         match b {
             Break::Fault(span, need, wish) => {
                 let first = Self::RULES.wishes_in_slots.then_some(wish);
-                self.fault_or_fill(Some(vma), span, need, first, Answer::NONE).err().unwrap_or(Break::Again)
+                self.fault_or_fill(Some(vma), span, need, first, Answer::NONE).err().unwrap_or(Break::Faulted)
             }
             Break::Wait(addr) => {
                 self.store(self.slot_of(addr), Answer::NONE);
                 self.last = addr;
                 self.c.add(Count::MigrationWaits, 1);
                 self.call.at.mm.migration_entry_wait(pmd, addr);
-                Break::Again
+                Break::Waited
             }
             other => other,
         }
@@ -536,7 +539,7 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
         self.last = part.start();
         self.c.add(Count::MigrationWaits, 1);
         self.call.at.mm.pmd_migration_entry_wait(pmd);
-        Err(Break::Again)
+        Err(Break::Waited)
     }
 }
 
@@ -575,7 +578,8 @@ impl<'a, S: Slots, G: Generation, C: Counters> WalkOps<'a> for OldWalk<'a, '_, S
     /// `hmm_vma_walk_hole`.
     fn pte_hole(&mut self, vma: Option<&'a Vma>, part: PageRange) -> Result<(), Break> {
         self.c.add(Count::Holes, 1);
-        if vma.is_none() && Self::RULES.clears_on_error && part.end() == self.call.range.end() {
+        let behind = vma.is_none() && self.call.at.vmas.find_from(part.start()).is_none();
+        if behind && Self::RULES.clears_on_error {
             // 5.2: find_vma finds nothing behind the last VMA.
             return Err(Break::FailedUncleared(Errno::Fault));
         }

@@ -411,7 +411,8 @@ impl Inode {
             if let Some(Cached::Folio(pfn)) = self.get(index) {
                 let head = self.phys().head(pfn);
                 self.truncate_partial(head, &range);
-                self.phys().put_folio(pfn, 1);
+                // On the head, which keeps the reference even if the folio was split under it.
+                self.phys().put(head, 1);
             }
         }
         self.remove_whole(range);

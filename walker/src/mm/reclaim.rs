@@ -345,13 +345,18 @@ impl Locked<'_> {
     }
 }
 
-/// `folio_mark_lazyfree`.
+/// `folio_mark_lazyfree`. The kernel does nothing to a folio that reclaim has isolated from the LRU; here reclaim holds
+/// the folio lock, and whoever finds it taken leaves the folio alone.
 fn mark_lazyfree(phys: &Phys, head: Pfn) {
     let folio = phys.page(head);
-    if folio.kind() == PageKind::Anon && !folio.has(PG_SWAPCACHE) && !folio.has(PG_MLOCKED) {
+    if folio.kind() != PageKind::Anon || !folio.try_lock() {
+        return;
+    }
+    if !folio.has(PG_SWAPCACHE) && !folio.has(PG_MLOCKED) {
         folio.clear(PG_REFERENCED);
         folio.set(PG_LAZYFREE);
     }
+    folio.unlock();
 }
 
 impl Family<'_> {

@@ -9,8 +9,8 @@ use super::lines::Line;
 use crate::measure::machine::resident_bytes;
 use crate::stats::{Interval, Sorted, median_interval};
 
-/// 4,194,304 pages.
-const SIZE: u64 = 16 << 30;
+/// 16,777,216 pages: what a machine costs empty is lost in it.
+const SIZE: u64 = 64 << 30;
 const BUILDS: usize = 7;
 
 /// Builds a dense shape several times.

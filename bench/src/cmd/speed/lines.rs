@@ -106,8 +106,8 @@ pub(super) fn duels() -> Vec<Duel> {
         let decode = Against::Limit(Limit::Decode);
         let fill = Against::Limit(Limit::Fill);
         add("snapshot 4K", dense(), RequestKind::Snapshot, decode, "x decode", 1.5);
-        add("fault read, present 4K", dense(), RequestKind::FaultRead, decode, "x decode", 2.0);
-        add("fault write, present 4K", dense(), RequestKind::FaultWrite, decode, "x decode", 2.0);
+        add("read, present 4K", dense(), RequestKind::FaultRead, decode, "x decode", 2.0);
+        add("write, present 4K", dense(), RequestKind::FaultWrite, decode, "x decode", 2.0);
         add("snapshot 2M leaves", ShapeSpec::Dense2m, RequestKind::Snapshot, fill, "x fill", 1.5);
     }
     let faults = |title: &str, shape, against, unit| Duel {
@@ -122,7 +122,7 @@ pub(super) fn duels() -> Vec<Duel> {
     };
     let absent = ShapeSpec::Absent4k { tables: AbsentTables::Empty };
     let forked = ShapeSpec::AfterFork { run_pages: 1, broken_permille: 0, memory: Memory::Data };
-    all.push(faults("write fault, anonymous 4K", absent, Against::Zeroing, "x zero"));
+    all.push(faults("write fault, anon 4K", absent, Against::Zeroing, "x zero"));
     all.push(faults("write fault, COW 4K", forked, Against::Copying, "x copy"));
     all
 }
@@ -156,7 +156,7 @@ impl Duel {
             budget: Duration::from_secs(2),
             min_rounds: 9,
             max_rounds: 64,
-            block: Duration::from_millis(2),
+            block: Duration::from_micros(500),
             what: What::Call,
             stages_every: 0,
         };

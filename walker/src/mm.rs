@@ -19,6 +19,7 @@
 //! | [`collapse`] | small pages become a huge one |
 //! | [`zap`], [`protect`], [`fork`], [`mmap`], ... | operations, one each |
 //! | [`build`] | tables written directly, for shapes too large to fault in |
+//! | [`pagemap`], [`soft_dirty`], [`userfaultfd`], [`memory_failure`] | pagemap, clear_refs, userfaultfd, poison |
 //! | [`touch`] | the processor's own access: what a load or a store by the CPU does |
 //!
 //! # Lock order

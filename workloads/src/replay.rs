@@ -110,9 +110,9 @@ fn req_flags(w: Wish) -> u64 {
     }
 }
 
-fn advice(a: scenario::Advice) -> Option<Advice> {
+fn advice(a: scenario::Advice) -> Advice {
     use scenario::Advice as S;
-    Some(match a {
+    match a {
         S::Dontneed => Advice::DontNeed,
         S::Hugepage => Advice::Hugepage,
         S::Nohugepage => Advice::NoHugepage,
@@ -132,8 +132,7 @@ fn advice(a: scenario::Advice) -> Option<Advice> {
         S::Remove => Advice::Remove,
         S::Hwpoison => Advice::HwPoison,
         S::SoftOffline => Advice::SoftOffline,
-        _ => return None,
-    })
+    }
 }
 
 /// The recorder's private notifier: its callback takes the driver's mutex and stores the sequence.
@@ -354,10 +353,7 @@ impl Machine for ModelMachine {
             }
             Op::Unmap { span } => ret(self.mm.munmap(self.range(*span))),
             Op::Protect { span, prot: p } => ret(self.mm.mprotect(self.range(*span), prot(*p))),
-            Op::Madvise { span, advice: a } => match advice(*a) {
-                Some(a) => ret(self.mm.madvise(self.range(*span), a)),
-                None => Applied::unsupported(format!("madvise {a:?}")),
-            },
+            Op::Madvise { span, advice: a } => ret(self.mm.madvise(self.range(*span), advice(*a))),
             Op::Read { span, step } => self.touch(&self.mm, *span, *step, false),
             Op::Write { span, step } => self.touch(&self.mm, *span, *step, true),
             Op::Fork if self.child.is_some() => Applied::ret(i64::from(Errno::Busy.code())),

@@ -43,7 +43,7 @@ impl Mm {
             let Some(vma) = vmas.find(at) else { return Err(Errno::NoMem) };
             let part = range.clip(vma.range);
             at = part.end();
-            let new = vma.flags - (VmFlags::LOCKED | VmFlags::LOCKONFAULT) | flags;
+            let new = vma.flags.difference(VmFlags::LOCKED | VmFlags::LOCKONFAULT) | flags;
             if new != vma.flags && vma.supports_mlock() {
                 self.modify_vma(&mut vmas, part, |v| v.flags = new)?;
             }

@@ -90,7 +90,7 @@ impl Mm {
                 continue;
             }
             self.modify_vma(&mut vmas, part, |v| {
-                v.flags = v.flags - (VmFlags::UFFD_MISSING | VmFlags::UFFD_WP) | mode;
+                v.flags = v.flags.difference(VmFlags::UFFD_MISSING | VmFlags::UFFD_WP) | mode;
                 v.uffd = ctx.0;
             })?;
             if at >= range.end() {

@@ -284,6 +284,8 @@ impl Family<'_> {
     /// `remove_migration_ptes`: entries that name one of the `nr` pages from `src` on map the corresponding page of
     /// `dst` again. `index` is the page offset of the first. With `unused` pages of zeros become the zero page.
     pub(crate) fn remove_migration_ptes(&self, index: u64, nr: u64, src: Pfn, dst: Pfn, unused: bool) {
+        // A mapping in a locked VMA makes the page mlocked: whoever comes later maps it too, zeros or not.
+        let mut mlocked = vec![false; if unused { nr as usize } else { 0 }];
         self.rmap_walk_anon(index, nr, &mut |mm, vma, part| {
             mm.for_each_entry(
                 part,
@@ -301,8 +303,13 @@ impl Family<'_> {
                     if pfn < src || pfn >= src.add(nr) {
                         return;
                     }
-                    let new = dst.add(pfn.get() - src.get());
-                    let zero = if unused { mm.zero_page_instead(vma, new, e) } else { None };
+                    let nth = (pfn.get() - src.get()) as usize;
+                    let new = dst.add(nth as u64);
+                    let mut zero = None;
+                    if unused && !mlocked[nth] {
+                        zero = mm.zero_page_instead(vma, new, e);
+                        mlocked[nth] = zero.is_none() && vma.has(VmFlags::LOCKED);
+                    }
                     table.set(i, zero.unwrap_or_else(|| mm.remigrated(vma, new, e)));
                 },
             );

@@ -552,3 +552,6 @@ impl Mm {
         go_on.get()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -341,7 +341,9 @@ impl Family<'_> {
             return Err(Errno::Again);
         }
         self.try_to_migrate(head, folio.order() == PMD_ORDER);
+        let no_lookups = cached.then(|| self.system().lock_swap_cache());
         if phys.mapcount(head) > 0 || !folio.freeze(1 + pins) {
+            drop(no_lookups);
             self.remove_migration_ptes(index, nr, head, head, false);
             return Err(Errno::Again);
         }
@@ -360,6 +362,7 @@ impl Family<'_> {
             phys.clear_anon_exclusive(head.add(i));
             page.unfreeze(each);
         }
+        drop(no_lookups);
         if nr == PAGES_PER_PMD {
             phys.cut(head);
         }
@@ -395,7 +398,7 @@ impl Locked<'_> {
                 let moves = phys.mapcount(head) == 0 && page.refs() == 1 && !page.has(PG_SWAPCACHE);
                 if !moves {
                     family.remove_migration_ptes(page.index(), 1 << page.order(), head, head, false);
-                    page.unlock();
+                    self.mm.system().unlock_folio(head);
                     phys.put(head, 1);
                 }
                 moves
@@ -412,7 +415,7 @@ impl Locked<'_> {
                     moved += 1;
                 }
                 family.remove_migration_ptes(index, 1 << order, src, dst.unwrap_or(src), false);
-                page.unlock();
+                self.mm.system().unlock_folio(src);
                 phys.put(src, 1);
                 if let Some(dst) = dst {
                     phys.page(dst).unlock();

@@ -388,7 +388,8 @@ impl Inode {
             if let Some(Cached::Folio(pfn)) = self.get(index) {
                 let head = self.phys().head(pfn);
                 self.truncate_partial(head, &range);
-                self.phys().put_folio(pfn, 1);
+                // Not put_folio: after a split the page is no part of the folio that the reference is on.
+                self.phys().put(head, 1);
             }
         }
         self.remove_whole(range);

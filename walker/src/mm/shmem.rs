@@ -229,3 +229,65 @@ impl Mm {
         if gap { Err(Errno::NoMem) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::{Level, VirtAddr};
+    use crate::arch::Geometry;
+    use crate::memory::PhysConfig;
+    use crate::mm::madvise::Advice;
+    use crate::mm::mmap::{MapFlags, MapKind};
+    use crate::mm::system::{Settings, System, ThpMode};
+    use crate::mm::touch::Access;
+
+    const RW: VmFlags = VmFlags::READ.union(VmFlags::WRITE);
+    const AT: u64 = 0x2000_0000_0000;
+
+    fn system(shmem_thp: ThpMode) -> Arc<System> {
+        let memory = PhysConfig { nr_frames: 1 << 16, host_huge_pages: false };
+        System::new(memory, Settings { shmem_thp, ..Settings::default() }).unwrap()
+    }
+    fn page(i: u64) -> VirtAddr {
+        VirtAddr::new(AT).add_pages(i)
+    }
+    fn pages(i: u64, nr: u64) -> PageRange {
+        PageRange::pages(page(i), nr)
+    }
+    fn present(mm: &Mm, i: u64) -> bool {
+        let Ok(pmd) = mm.lookup(page(i), Level::Pmd) else { return false };
+        let e = pmd.read();
+        e.is_huge()
+            || e.is_table() && mm.phys().table(e.pfn()).ptep_get(page(i).index(Level::Pte)).is_present()
+    }
+    fn is_huge(mm: &Mm, i: u64) -> bool {
+        mm.lookup(page(i), Level::Pmd).is_ok_and(|pmd| pmd.read().is_huge())
+    }
+
+    #[test]
+    fn a_hole_in_a_huge_folio_splits_it_and_only_the_hole_loses_its_contents() {
+        let sys = system(ThpMode::Always);
+        let before = sys.phys.nr_used();
+        {
+            let mm = Mm::new(&sys, Geometry::FourLevel).unwrap();
+            mm.mmap(pages(0, 512), RW, MapKind::SharedAnon, MapFlags::default(), 0).unwrap();
+            mm.touch(page(278), Access::Write(7)).unwrap();
+            assert!(is_huge(&mm, 0));
+            for i in 0..512 {
+                mm.touch(page(i), Access::Write(i as u8)).unwrap();
+            }
+            mm.madvise(pages(290, 8), Advice::Remove).unwrap();
+            assert!(!present(&mm, 289) && !present(&mm, 298));
+            for i in (218..446).chain(0..512) {
+                let expected = if (290..298).contains(&i) { 0 } else { i as u8 };
+                if i % 2 == 0 {
+                    mm.touch(page(i), Access::Write(expected)).unwrap();
+                }
+                assert_eq!(mm.touch(page(i), Access::Read), Ok(expected), "page {i}");
+            }
+            assert!(!is_huge(&mm, 0));
+        }
+        crate::memory::rcu::flush();
+        assert_eq!(sys.phys.nr_used(), before);
+    }
+}

@@ -356,9 +356,8 @@ impl<'a> FileFault<'_, 'a> {
         let index = vma.index_of(vmf.addr);
         let vma_off = index - vma.pgoff;
         let from = (pte_off - pte_off % FAULT_AROUND).max(pte_off - pte_off.min(vma_off));
-        let to = (from + FAULT_AROUND)
-            .min(PTRS_PER_TABLE as u64)
-            .min(pte_off + vma.range.nr_pages() - vma_off);
+        let to =
+            (from + FAULT_AROUND).min(PTRS_PER_TABLE as u64).min(pte_off + vma.range.nr_pages() - vma_off);
         if let Err(r) = self.prealloc() {
             return r;
         }

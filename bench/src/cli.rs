@@ -1,10 +1,30 @@
-//! The arguments.
+//! The arguments: one line a sub-command; each declares its own in its file.
 
 use crate::cmd::capture::CaptureArgs;
+use crate::cmd::completions::CompletionsArgs;
+use crate::cmd::conform::ConformArgs;
+use crate::cmd::list::ListArgs;
+use crate::cmd::run::RunArgs;
+use crate::cmd::speed::SpeedArgs;
+use crate::cmd::verify::VerifyArgs;
 
 /// Measures every API for mirroring a process's page tables to a device.
 #[derive(Debug, clap::Parser)]
-#[command(name = "walkbench", version)]
+#[command(
+    name = "walkbench",
+    version,
+    propagate_version = true,
+    after_help = "\
+Examples:
+  walkbench run                                measure everything, under two minutes
+  walkbench run --filter '^dense_4k@16MiB/snapshot/512/'
+  walkbench list cells --filter fault_write    what `run` would measure
+  walkbench verify                             every answer against the oracle, exact counts
+  walkbench speed                              how far the model is from what the machine allows
+
+Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C.
+Results go to standard output, everything else to standard error."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -12,6 +32,11 @@ pub(crate) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    Conform(crate::cmd::conform::ConformArgs),
+    Run(RunArgs),
+    List(ListArgs),
+    Verify(VerifyArgs),
+    Conform(ConformArgs),
+    Speed(SpeedArgs),
     Capture(CaptureArgs),
+    Completions(CompletionsArgs),
 }

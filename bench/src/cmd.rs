@@ -1,4 +1,9 @@
 //! The sub-commands, one a file.
 
 pub(crate) mod capture;
+pub(crate) mod completions;
 pub(crate) mod conform;
+pub(crate) mod list;
+pub(crate) mod run;
+pub(crate) mod speed;
+pub(crate) mod verify;

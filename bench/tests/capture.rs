@@ -48,7 +48,7 @@ fn a_failed_capture_leaves_the_folder_as_it_was() {
     let out = folder.path().join("old.shape");
     fs::write(&out, "an older file").unwrap();
     let output = walkbench("2147483647", &out);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("error: no process with pid 2147483647"), "{said}");
     assert_eq!(fs::read_to_string(&out).unwrap(), "an older file");

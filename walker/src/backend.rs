@@ -59,6 +59,11 @@ pub enum Capability {
 }
 
 impl Capability {
+    /// Every capability.
+    pub const ALL: [Capability; 9] = {
+        use Capability::*;
+        [Snapshot, Fault, PerPageRequest, Permission, Order, Compound, DevicePrivate, CrossVma, Unlocked]
+    };
     /// As in the JSON output and in `requires` of definitions.
     pub const fn name(self) -> &'static str {
         match self {
@@ -75,10 +80,7 @@ impl Capability {
     }
     /// The capability with this name.
     pub fn parse(name: &str) -> Option<Capability> {
-        use Capability::*;
-        [Snapshot, Fault, PerPageRequest, Permission, Order, Compound, DevicePrivate, CrossVma, Unlocked]
-            .into_iter()
-            .find(|c| c.name() == name)
+        Capability::ALL.into_iter().find(|c| c.name() == name)
     }
 }
 
@@ -134,8 +136,17 @@ pub trait Backend: Send + Sized + 'static {
     /// Arrays for calls of up to `capacity` pages.
     fn new(capacity: usize) -> Self;
 
-    /// Stage 1. Writes the wishes where the API reads them. After a collision the mirror calls it again.
+    /// Stage 1. Writes the wishes where the API reads them. The request asks for nothing that the design lacks.
     fn prepare<C: Counters>(&mut self, request: &Request<'_>, c: &mut C);
+
+    /// Makes a call with the request of the last `prepare` possible again, after a walk that may have overwritten
+    /// wishes. Designs whose inputs survive have nothing to do.
+    ///
+    /// A caller may leave it out: the walk then runs over whatever the last one left in the arrays, as in a driver that
+    /// does not refill.
+    fn refill<C: Counters>(&mut self, request: &Request<'_>, c: &mut C) {
+        self.prepare(request, c);
+    }
 
     /// Stage 2. One API call over the range of the last `prepare`. Takes the mmap lock for reading itself, as its
     /// caller would around the call, so that every design pays for it alike.

@@ -1,9 +1,30 @@
 //! The registry of API designs. A new one is a file under `backends/`, its `mod` line and its line in the list.
 
+pub mod compound_flag;
+#[cfg(all(test, not(loom)))]
+mod contracts;
+pub mod driver;
+pub mod driver_format;
+pub mod fixed;
+pub mod fixed_flags;
 pub mod hmm_core;
+pub mod hmm_old;
 pub mod map_order;
+pub mod noop;
+pub mod oracle;
+pub mod pfn_bits;
+pub mod range_default;
+pub mod split_arrays;
+pub mod sticky_flags;
+pub mod struct_page;
+#[cfg(all(test, not(loom)))]
+mod truth_table;
+pub mod unlocked;
 
+use crate::addr::PageRange;
 use crate::backend::{Backend, Info};
+use crate::counters::{Count, Counters};
+use crate::mirror::{DeviceEntry, DeviceTable};
 
 /// Work to do with a backend whose type is chosen at run time. Everything inside is monomorphised: there is no
 /// dynamic dispatch below the choice.
@@ -15,14 +36,14 @@ pub trait Visitor {
 }
 
 macro_rules! registry {
-    ($($module:ident :: $backend:ident),* $(,)?) => {
+    ($($id:ident = $backend:ty),* $(,)?) => {
         /// Every backend, in the order of the history.
-        pub const ALL: &[Info] = &[$(<$module::$backend as Backend>::INFO),*];
+        pub const ALL: &[Info] = &[$(<$backend as Backend>::INFO),*];
 
         /// Runs `visitor` with the backend called `id`, or returns none if there is no such backend.
         pub fn dispatch<V: Visitor>(id: &str, visitor: V) -> Option<V::Output> {
-            $(if id == <$module::$backend as Backend>::INFO.id {
-                return Some(visitor.visit::<$module::$backend>());
+            $(if id == stringify!($id) {
+                return Some(visitor.visit::<$backend>());
             })*
             None
         }
@@ -30,18 +51,50 @@ macro_rules! registry {
         /// The conformance suite, stamped out for each backend.
         #[cfg(all(test, not(loom)))]
         mod conformance {
-            $(mod $module {
-                crate::conformance::suite!(crate::backends::$module::$backend);
+            $(mod $id {
+                #[allow(unused_imports)] // for the paths in the registry
+                use super::super::*;
+                crate::conformance::suite!($id, $backend);
             })*
         }
     };
 }
 
 registry! {
-    map_order::MapOrder,
+    pfn_bits = pfn_bits::PfnBits,
+    driver_format = driver_format::DriverFormat,
+    range_default = range_default::RangeDefault<range_default::V5_7>,
+    split_arrays = split_arrays::SplitArrays,
+    struct_page = struct_page::PointerOnly,
+    struct_page_touch = struct_page::PointerAndTouch,
+    fixed_flags = fixed_flags::FixedFlags,
+    compound_flag = compound_flag::CompoundFlag,
+    map_order = map_order::MapOrder,
+    sticky_flags = sticky_flags::StickyFlags,
+    unlocked = unlocked::Unlocked,
+    oracle = oracle::Oracle,
+    noop = noop::Noop,
 }
 
 /// The row of the backend called `id`.
 pub fn find(id: &str) -> Option<&'static Info> {
     ALL.iter().find(|b| b.id == id)
+}
+
+/// Stage 3 of the designs with one output word per base page: writes each slot's device entry.
+#[inline(always)]
+fn program<S, C: Counters>(
+    device: &mut DeviceTable,
+    range: PageRange,
+    slots: &[S],
+    c: &mut C,
+    mut entry: impl FnMut(&S) -> DeviceEntry,
+) {
+    let out = device.entries_mut(range);
+    let n = out.len() as u64;
+    for (d, slot) in out.iter_mut().zip(slots) {
+        *d = entry(slot);
+    }
+    c.add(Count::ArrayBytes, size_of::<S>() as u64 * n);
+    c.add(Count::DeviceEntries, n);
 }

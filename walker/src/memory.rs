@@ -5,8 +5,11 @@
 //! * [`page`]: `struct page`, 64 bytes, with the meaning of its all-zero state.
 //! * [`frames`]: the frame allocator, orders 0, 9 and 18, with per-thread lists.
 //! * [`table`]: one page-table node of atomic entries and its lock.
+//! * [`bulk`]: copies of many entries at once, for measuring the machine's limit.
 //! * [`rcu`]: grace periods, so that a walk may read a table that somebody detaches.
 
+#[cfg(not(loom))]
+pub mod bulk;
 pub mod frames;
 pub mod page;
 pub mod phys;

@@ -169,8 +169,8 @@ impl Mirror {
     ) -> Result<(), Errno> {
         let backoff = crossbeam_utils::Backoff::new();
         let mut attempts = 0;
+        backend.prepare(request, c);
         loop {
-            backend.prepare(request, c);
             let seq = self.mm.notifier.read_begin(&self.sub);
             match backend.walk(&self.mm, &self.sub, seq, c) {
                 Ok(seq) => {
@@ -180,7 +180,7 @@ impl Mirror {
                         return Ok(());
                     }
                 }
-                Err(Errno::Busy) => {}
+                Err(Errno::Busy | Errno::Again) => {}
                 Err(e) => return Err(e),
             }
             c.add(Count::Retries, 1);
@@ -191,6 +191,7 @@ impl Mirror {
                 RetryPolicy::Attempts(_) => {}
                 RetryPolicy::BackOff => backoff.snooze(),
             }
+            backend.refill(request, c);
         }
     }
 }

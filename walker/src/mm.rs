@@ -14,6 +14,9 @@
 //! | [`huge`] | transparent huge pages: fault, write protect, split |
 //! | [`file`], [`filemap`], [`shmem`], [`block`] | page cache; file faults; shared memory and tmpfs; a block device |
 //! | [`swap`], [`hugetlb`] | swap; hugetlb pages |
+//! | [`reclaim`] | what madvise gives up: paging out, lazy freeing |
+//! | [`migrate`], [`device`] | migration entries, folio splits; device-private and device-exclusive memory |
+//! | [`collapse`] | small pages become a huge one |
 //! | [`zap`], [`protect`], [`fork`], [`mmap`], ... | operations, one each |
 //! | [`build`] | tables written directly, for shapes too large to fault in |
 //! | [`touch`] | the processor's own access: what a load or a store by the CPU does |
@@ -27,6 +30,7 @@
 
 pub mod block;
 pub mod build;
+pub mod collapse;
 pub mod device;
 pub mod fault;
 pub mod file;
@@ -36,14 +40,19 @@ pub mod huge;
 pub mod hugetlb;
 pub mod madvise;
 pub mod migrate;
+pub mod mlock;
 pub mod mmap;
+pub mod mremap;
 pub mod pagemap;
 pub mod protect;
+pub mod reclaim;
 pub mod rmap;
 pub mod shmem;
 pub mod swap;
 pub mod system;
 pub mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod touch;
 pub mod vma;
 pub mod wp;

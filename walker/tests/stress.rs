@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 use walker::addr::{Level, PageRange, VirtAddr};
 use walker::arch::Geometry;
@@ -17,7 +18,7 @@ use walker::mirror::{Mirror, RetryPolicy};
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
 use walker::mm::protect::Change;
-use walker::mm::system::{Settings, System, ThpMode};
+use walker::mm::system::{File, Settings, System, ThpMode};
 use walker::mm::touch::Access;
 use walker::mm::vma::VmFlags;
 use walker::mm::{Errno, Mm};
@@ -60,6 +61,7 @@ fn ignore(_: Result<(), Errno>) {}
 
 struct World {
     mm: Arc<Mm>,
+    file: Arc<File>,
     stop: AtomicBool,
     mirrored_pages: AtomicU64,
     operations: AtomicU64,
@@ -128,18 +130,43 @@ fn run_operations(w: &World, seed: u64) {
     let mut child: Option<Arc<Mm>> = None;
     while !w.stop.load(Relaxed) {
         let range = rng.range();
-        match rng.below(14) {
+        match rng.below(26) {
             0 | 1 => ignore(w.mm.madvise(range, Advice::DontNeed)),
             2 => ignore(w.mm.mprotect(range, VmFlags::READ)),
             3 | 4 => ignore(w.mm.mprotect(range, RW)),
             5 => ignore(w.mm.munmap(range)),
-            6 | 7 => {
+            6 | 7 | 14 | 15 => {
                 let flags = MapFlags { fixed: true, ..MapFlags::default() };
-                ignore(w.mm.mmap(range, RW, MapKind::Anon, flags, 0));
+                let kind = match rng.below(6) {
+                    0 => MapKind::SharedAnon,
+                    1 => MapKind::FilePrivate(Arc::clone(&w.file)),
+                    2 => MapKind::FileShared { file: Arc::clone(&w.file), writable: true },
+                    3 => MapKind::Hugetlb { order: 9, shared: rng.below(2) == 0 },
+                    _ => MapKind::Anon,
+                };
+                let pgoff = range.start().pages_since(START);
+                let pgoff = if matches!(kind, MapKind::Anon | MapKind::SharedAnon) { 0 } else { pgoff };
+                ignore(w.mm.mmap(range, RW, kind, flags, pgoff));
             }
             8 => ignore(w.mm.madvise(range, Advice::PopulateWrite)),
             9 => ignore(w.mm.madvise(range, Advice::NoHugepage)),
             10 => ignore(w.mm.madvise(range, Advice::Hugepage)),
+            16 | 17 => ignore(w.mm.madvise(range, Advice::PageOut)),
+            18 => ignore(w.mm.madvise(range, Advice::Free)),
+            19 => ignore(w.mm.madvise(range, Advice::Cold)),
+            20 => {
+                let to = PageRange::pages(
+                    START.add_pages(rng.below(PAGES - range.nr_pages() + 1)),
+                    range.nr_pages(),
+                );
+                ignore(w.mm.mremap(range, to));
+            }
+            21 => ignore(w.mm.mlock(range, rng.below(2) == 0)),
+            22 => ignore(w.mm.munlock(range)),
+            23 => ignore(w.mm.madvise(range, Advice::Remove)),
+            24 => ignore(w.mm.madvise(range, Advice::WillNeed)),
+            25 => ignore(w.file.punch(rng.below(PAGES / 2), 1 + rng.below(64))),
+            13 => ignore(w.mm.msync(range)),
             11 => {
                 let vmas = w.mm.mmap_read();
                 for vma in vmas.overlapping(range).filter(|v| v.flags.intersects(VmFlags::ACCESS)) {
@@ -165,17 +192,27 @@ fn run_operations(w: &World, seed: u64) {
 fn no_device_ever_holds_what_the_tables_lack() {
     let seconds = std::env::var("WALKBENCH_STRESS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
     let memory = PhysConfig { nr_frames: 1 << 18, host_huge_pages: false };
-    let system = System::new(memory, Settings { thp: ThpMode::Always, ..Settings::default() }).unwrap();
+    let settings = Settings {
+        thp: ThpMode::Always,
+        shmem_thp: ThpMode::Always,
+        swap_slots: 4 * PAGES,
+        hugetlb_2m: 16,
+        ..Settings::default()
+    };
+    let system = System::new(memory, settings).unwrap();
     let before = system.phys.nr_used();
     let mm = Mm::new(&system, Geometry::FourLevel).unwrap();
     mm.mmap(arena(), RW, MapKind::Anon, MapFlags::default(), 0).unwrap();
-    let world = World {
+    let file = File::tmpfs(&system);
+    file.truncate(PAGES).unwrap();
+    let world = Arc::new(World {
         mm: Arc::clone(&mm),
+        file,
         stop: AtomicBool::new(false),
         mirrored_pages: AtomicU64::new(0),
         operations: AtomicU64::new(0),
-    };
-    let mirrors = [Mirror::new(&mm, arena(), 0), Mirror::new(&mm, arena(), 0)];
+    });
+    let mirrors = [Arc::new(Mirror::new(&mm, arena(), 0)), Arc::new(Mirror::new(&mm, arena(), 0))];
     let mut valid = 0;
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut round = 0;
@@ -183,19 +220,21 @@ fn no_device_ever_holds_what_the_tables_lack() {
     while Instant::now() < end {
         round += 1;
         world.stop.store(false, Relaxed);
-        std::thread::scope(|s| {
-            for (i, m) in mirrors.iter().enumerate() {
-                let w = &world;
-                s.spawn(move || run_mirror(w, m, 1000 * round + i as u64 + 1));
-            }
-            for i in 0..2 {
-                let w = &world;
-                s.spawn(move || run_cpu(w, 1000 * round + 100 + i));
-                s.spawn(move || run_operations(w, 1000 * round + 200 + i));
-            }
-            std::thread::sleep(Duration::from_millis(250));
-            world.stop.store(true, Relaxed);
-        });
+        // Plain threads, joined: ThreadSanitizer knows pthread_join, not the scope of an uninstrumented std.
+        let mut threads = Vec::new();
+        for (i, m) in mirrors.iter().enumerate() {
+            let (w, m) = (Arc::clone(&world), Arc::clone(m));
+            threads.push(spawn(move || run_mirror(&w, &m, 1000 * round + i as u64 + 1)));
+        }
+        for i in 0..2 {
+            let w = Arc::clone(&world);
+            threads.push(spawn(move || run_cpu(&w, 1000 * round + 100 + i)));
+            let w = Arc::clone(&world);
+            threads.push(spawn(move || run_operations(&w, 1000 * round + 200 + i)));
+        }
+        sleep(Duration::from_millis(250));
+        world.stop.store(true, Relaxed);
+        threads.into_iter().for_each(|t| t.join().unwrap());
         valid += mirrors.iter().map(|m| audit(&mm, m)).sum::<u64>();
         assert_eq!(mm.notifier.debug_state().1, 0, "an event never ended");
     }
@@ -217,7 +256,7 @@ fn no_device_ever_holds_what_the_tables_lack() {
             return;
         }
         walker::memory::rcu::flush();
-        std::thread::sleep(Duration::from_millis(1));
+        sleep(Duration::from_millis(1));
     }
     assert_eq!(system.phys.nr_used(), before + huge_zero, "frames leaked");
 }

@@ -29,6 +29,7 @@ pub use size::{parse_size, size_name};
 use crate::request::RequestKind;
 use crate::shape::ShapeSpec;
 use std::sync::OnceLock;
+use walker::addr::PAGE_SIZE;
 use walker::backend::Capability;
 use walker::request::Wish;
 
@@ -61,6 +62,15 @@ pub struct Grid {
     pub sizes: Vec<u64>,
     /// Pages a call, ascending.
     pub call_pages: Vec<u64>,
+}
+
+impl Grid {
+    /// Each size in bytes with each call size in pages that fits into it.
+    pub fn cells(&self) -> impl Iterator<Item = (u64, u64)> {
+        let calls =
+            |size| self.call_pages.iter().filter(move |n| **n <= size / PAGE_SIZE).map(move |n| (size, *n));
+        self.sizes.iter().copied().flat_map(calls)
+    }
 }
 
 /// One workload.
@@ -123,7 +133,32 @@ impl Definition {
     }
 }
 
-const EMBEDDED: &[(&str, &str)] = &[("dense_4k.toml", include_str!("../definitions/dense_4k.toml"))];
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        &[$((concat!($name, ".toml"), include_str!(concat!("../definitions/", $name, ".toml")))),*]
+    };
+}
+
+/// The registry: one line a definition.
+const EMBEDDED: &[(&str, &str)] = embedded! {
+    "dense_4k",
+    "dense_4k_runs_4",
+    "dense_4k_runs_16",
+    "dense_4k_runs_64",
+    "dense_4k_runs_512",
+    "dense_2m",
+    "after_fork_0pct",
+    "after_fork_1pct",
+    "after_fork_10pct",
+    "after_fork_50pct",
+    "after_fork_write",
+    "absent_4k",
+    "absent_4k_no_tables",
+    "captured_kv_bgsave",
+    "captured_prefork_worker",
+    "captured_jvm_thp",
+    "captured_interpreter",
+};
 
 /// The definitions that come with the program, in the order of the reports.
 pub fn definitions() -> &'static [Definition] {

@@ -119,8 +119,8 @@ mod tests {
     #[test]
     fn values_are_pinned() {
         let mut rng = generator(1, Purpose::Wishes);
-        assert_eq!([rng.next_u64(), rng.next_u64()], [0, 0]);
+        assert_eq!([rng.next_u64(), rng.next_u64()], [7807854414625008088, 1802378456749922987]);
         let p = Permutation::new(&mut generator(1, Purpose::Frames), 1 << 20);
-        assert_eq!([p.get(0), p.get(1), p.get(2)], [0, 0, 0]);
+        assert_eq!([p.get(0), p.get(1), p.get(2)], [326168, 544805, 814746]);
     }
 }

@@ -15,6 +15,7 @@ use walker::arch::Geometry;
 use walker::backend::Backend;
 use walker::backends::map_order::{self, MapOrder};
 use walker::counters::NoCounts;
+use walker::dmirror::{self, Dmirror};
 use walker::memory::{PageKind, PhysConfig};
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
@@ -43,6 +44,8 @@ pub struct ModelMachine {
     npages: usize,
     dev1: bool,
     backend: MapOrder,
+    /// The files of the driver that the recorder keeps open, for device 0 and 1.
+    dmirror: [Dmirror; 2],
 }
 
 /// Builds the model for `scenario`, or says why it cannot run it.
@@ -71,6 +74,7 @@ pub fn machine(scenario: &Scenario) -> Result<ModelMachine, Skip> {
     let system = System::new(memory, settings).map_err(|e| Skip::new(e.to_string()))?;
     let mm = Mm::new(&system, Geometry::FourLevel).map_err(|e| Skip::new(e.to_string()))?;
     Ok(ModelMachine {
+        dmirror: DEVICE.map(|owner| Dmirror::open(&mm, owner)),
         mm,
         child: None,
         file: None,
@@ -117,6 +121,11 @@ fn advice(a: scenario::Advice) -> Option<Advice> {
         S::Dofork => Advice::DoFork,
         S::Wipeonfork => Advice::WipeOnFork,
         S::Keeponfork => Advice::KeepOnFork,
+        S::Pageout => Advice::PageOut,
+        S::Collapse => Advice::Collapse,
+        S::Cold => Advice::Cold,
+        S::Free => Advice::Free,
+        S::Willneed => Advice::WillNeed,
         S::Remove => Advice::Remove,
         _ => return None,
     })
@@ -256,6 +265,30 @@ impl ModelMachine {
         self.backend.hmm_pfns().iter().map(code).collect()
     }
 
+    fn accessed(
+        &self,
+        f: impl FnOnce(&Arc<Mm>, PageRange) -> Result<dmirror::Access, Errno>,
+        span: Span,
+    ) -> Applied {
+        match f(&self.mm, self.range(span)) {
+            Ok(a) => Applied { cpages: Some(a.cpages), faults: Some(a.faults), ..Applied::ret(0) },
+            Err(e) => Applied::ret(i64::from(e.code())),
+        }
+    }
+
+    fn on_device(
+        &mut self,
+        dev: u8,
+        span: Span,
+        f: impl FnOnce(&mut Dmirror, PageRange) -> Result<u64, Errno>,
+    ) -> Applied {
+        let range = self.range(span);
+        match f(&mut self.dmirror[dev as usize & 1], range) {
+            Ok(cpages) => Applied { cpages: Some(cpages), ..Applied::ret(0) },
+            Err(e) => Applied::ret(i64::from(e.code())),
+        }
+    }
+
     fn child(&self, f: impl FnOnce(&Mm) -> Applied) -> Applied {
         self.child.as_deref().map_or(Applied::ret(-1), f)
     }
@@ -356,6 +389,23 @@ impl Machine for ModelMachine {
                 None => Applied::ret(-9),
             },
             Op::Msync { span } => ret(self.mm.msync(self.range(*span))),
+            Op::DeviceRead { span } => {
+                // A fresh file, whose closing sends all memory of the device home.
+                self.accessed(|mm, range| Dmirror::open(mm, DEVICE[0]).read(range), *span)
+            }
+            Op::DeviceWrite { span } => {
+                self.accessed(|mm, range| Dmirror::open(mm, DEVICE[0]).write(range, 0x77), *span)
+            }
+            Op::Migrate { span, dev } => self.on_device(*dev, *span, Dmirror::migrate_to_device),
+            Op::MigrateToSystem { span, dev } => self.on_device(*dev, *span, Dmirror::migrate_to_system),
+            Op::Exclusive { span, dev } => self.on_device(*dev, *span, Dmirror::exclusive),
+            Op::Mlock { span } => ret(self.mm.mlock(self.range(*span), false)),
+            Op::MlockOnFault { span } => ret(self.mm.mlock(self.range(*span), true)),
+            Op::Munlock { span } => ret(self.mm.munlock(self.range(*span))),
+            Op::Mremap { span, to, newlen } => {
+                let new = PageRange::pages(self.base.add_pages(*to), *newlen);
+                ret(self.mm.mremap(self.range(*span), new))
+            }
             Op::Nop => Applied::ret(0),
             other => Applied::unsupported(other.to_string()),
         }

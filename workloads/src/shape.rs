@@ -209,6 +209,12 @@ impl Built {
     pub const fn can_reset(&self) -> bool {
         !matches!(self.undo, Undo::Rebuild)
     }
+    /// Gives the machine back in one piece. Dropping unmaps page by page instead, as a process that exits does, which
+    /// touches the struct page of every frame: seconds for 64 GiB, and 16 GiB of memory for 1 TiB. All that still
+    /// refers to the address spaces (mirrors) finds them empty.
+    pub fn discard(self) {
+        core::iter::once(&self.mm).chain(&self.children).for_each(|mm| mm.abandon());
+    }
     /// Brings the tables of `range` back to the state they were built in, after faults. A mirror sees a CLEAR (or
     /// UNMAP) event over the range. Nobody else may use the address space meanwhile.
     ///

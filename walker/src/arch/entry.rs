@@ -45,6 +45,10 @@ const SWP_UFFD_WP: u64 = 1 << 2;
 const SWP_EXCLUSIVE: u64 = 1 << 3;
 const SWP_TYPE_SHIFT: u32 = 59;
 const SWP_OFFSET_SHIFT: u32 = 9 + 5;
+/// SWP_PFN_BITS: what of an offset is a frame number; a migration entry keeps age and dirt above it.
+const SWP_PFN_MASK: u64 = (1 << 40) - 1;
+const MIGRATION_YOUNG: u64 = 1 << 40;
+const MIGRATION_DIRTY: u64 = 1 << 41;
 
 /// Access rights of an entry, as `vm_page_prot` gives them (protection_map of arch/x86/mm/pgprot.c).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -420,7 +424,25 @@ impl SwpEntry {
     /// `swp_offset_pfn`: the frame of a migration, device or poison entry.
     #[inline(always)]
     pub const fn pfn(self) -> Pfn {
-        Pfn::new(self.offset())
+        Pfn::new(self.offset() & SWP_PFN_MASK)
+    }
+    /// A migration entry of this kind that remembers age and dirt of the entry it replaces
+    /// (`make_migration_entry_young` / `_dirty`).
+    #[inline]
+    pub const fn migration(kind: SwpType, pfn: Pfn, young: bool, dirty: bool) -> SwpEntry {
+        let young = if young { MIGRATION_YOUNG } else { 0 };
+        let dirty = if dirty { MIGRATION_DIRTY } else { 0 };
+        SwpEntry::new(kind, pfn.get() | young | dirty)
+    }
+    /// `is_migration_entry_young`.
+    #[inline]
+    pub const fn is_migration_young(self) -> bool {
+        self.offset() & MIGRATION_YOUNG != 0
+    }
+    /// `is_migration_entry_dirty`.
+    #[inline]
+    pub const fn is_migration_dirty(self) -> bool {
+        self.offset() & MIGRATION_DIRTY != 0
     }
     /// `swp_type`.
     #[inline(always)]

@@ -10,7 +10,7 @@
 //! * a range-wide default still reads every slot of a huge leaf (semantics 0.4).
 
 use crate::addr::{Level, PMD_ORDER, PUD_ORDER, PageRange, VirtAddr};
-use crate::arch::Entry;
+use crate::arch::{Entry, SwpEntry};
 use crate::counters::{Count, Counters};
 use crate::memory::{Table, rcu};
 use crate::mm::fault::{FaultFlags, VmFault};
@@ -34,8 +34,10 @@ bitflags! {
         const ERROR = 4;
         /// The caller's own device-private memory.
         const DEVICE = 8;
-        /// A page without struct page (older formats tell it from an error).
+        /// A page without struct page (formats until 5.7 tell it from an error).
         const SPECIAL = 16;
+        /// Nothing is mapped (4.14 tells it from what is mapped but not present).
+        const EMPTY = 32;
     }
 }
 
@@ -57,7 +59,8 @@ impl Answer {
     pub const ERROR: Answer = Answer { pfn: 0, flags: Flags::ERROR, order: 0 };
 }
 
-/// The caller's arrays: where wishes are read and answers written. Slot 0 is the first page of the call's range.
+/// The caller's arrays: where wishes are read and answers written. Slot 0 is the first page of the call's range. A slot
+/// has 8 bytes in every design, and so has a wish.
 pub trait Slots {
     /// Slots `i..i + n` as local slices, so that the loop over a table keeps their addresses in registers.
     type Chunk<'s>: Chunk
@@ -85,6 +88,10 @@ pub trait Slots {
     fn wish(&mut self, i: usize) -> Flags {
         self.chunk(i, 1).wish(0)
     }
+    /// Stores the answer of slot `i`.
+    fn put(&mut self, i: usize, answer: Answer) {
+        self.chunk(i, 1).put(0, answer);
+    }
 }
 
 /// A few slots in a row. Indices are below the length that [`Slots::chunk`] was given.
@@ -92,7 +99,7 @@ pub trait Slots {
 pub trait Chunk {
     /// How many slots.
     fn len(&self) -> usize;
-    /// The wish of slot `k`: `(slot & pfn_flags_mask) | default_flags`. VALID and WRITE only.
+    /// The wish of slot `k`: `(slot & pfn_flags_mask) | default_flags`. VALID and WRITE, and DEVICE until 5.6.
     fn wish(&self, k: usize) -> Flags;
     /// Stores the answer of slot `k`.
     fn put(&mut self, k: usize, answer: Answer);
@@ -115,10 +122,44 @@ pub trait Quirks {
     const REFUSES_MIXEDMAP: bool = false;
     /// Another owner's device-private page faults back (5.19+) instead of failing with -EFAULT.
     const FAULTS_FOREIGN_DEVICE: bool = true;
+    /// A device-exclusive entry faults back (5.14+) instead of failing with -EFAULT.
+    const FAULTS_EXCLUSIVE: bool = true;
+    /// A PMD entry may be device-private memory (6.19+).
+    const KNOWS_DEVICE_PMD: bool = false;
     /// Faults run outside the walk callbacks, after looking the VMA up again (7.3 cycle).
     const FAULTS_OUTSIDE: bool = false;
+    /// A fault may drop the mmap lock: ALLOW_RETRY and KILLABLE (7.3 cycle, unlocked call).
+    const MAY_DROP_LOCK: bool = false;
     /// Out of memory is -ENOMEM instead of -EFAULT (7.3 cycle).
     const EXACT_ERRNO: bool = false;
+}
+
+/// 5.7 and 5.8, and what was proposed in between.
+#[derive(Clone, Copy, Debug)]
+pub struct Quirks5_8;
+impl Quirks for Quirks5_8 {
+    const REFUSES_MIXEDMAP: bool = true;
+    const FAULTS_FOREIGN_DEVICE: bool = false;
+    const FAULTS_EXCLUSIVE: bool = false;
+}
+
+/// How a call ends without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With this error.
+    Errno(Errno),
+    /// A fault dropped the mmap lock: the VMAs may be others now ([`Quirks::MAY_DROP_LOCK`] alone).
+    LockDropped,
+}
+
+impl From<End> for Errno {
+    /// The kernel's own answer to a dropped lock is -EBUSY.
+    fn from(end: End) -> Errno {
+        match end {
+            End::Errno(e) => e,
+            End::LockDropped => Errno::Busy,
+        }
+    }
 }
 
 /// Why a walk ended early.
@@ -126,10 +167,18 @@ pub trait Quirks {
 enum Break {
     /// Something was faulted in: walk again from `last`.
     Again,
-    /// A span needs faults; taken outside the walk (7.3 cycle).
+    /// A span needs faults.
     Fault(PageRange, Flags),
+    /// The page there is under migration.
+    Wait(VirtAddr),
     /// The call ends.
-    Failed(Errno),
+    Ended(End),
+}
+
+impl Break {
+    const fn failed(e: Errno) -> Break {
+        Break::Ended(End::Errno(e))
+    }
 }
 
 struct HmmWalk<'a, 's, S, Q, C> {
@@ -156,10 +205,28 @@ pub fn hmm_range_fault<S: Slots, Q: Quirks, C: Counters>(
     owner: u64,
     slots: &mut S,
     c: &mut C,
-) -> Result<(), Errno> {
-    if range.is_empty() {
-        return Err(Errno::Inval);
-    }
+) -> Result<(), End> {
+    counting_array_bytes(c, |c| walk_until_done::<S, Q, C>(at, sub, seq, range, owner, slots, c))
+}
+
+/// Runs `walk`, and counts the bytes of the wishes that it read and of the answers that it wrote.
+pub(super) fn counting_array_bytes<C: Counters, R>(c: &mut C, walk: impl FnOnce(&mut C) -> R) -> R {
+    let moved = |c: &C| 8 * (c.get(Count::WishesRead) + c.get(Count::SlotsWritten));
+    let before = moved(c);
+    let r = walk(c);
+    c.add(Count::ArrayBytes, moved(c) - before);
+    r
+}
+
+fn walk_until_done<S: Slots, Q: Quirks, C: Counters>(
+    at: Locked<'_>,
+    sub: &Subscription,
+    seq: u64,
+    range: PageRange,
+    owner: u64,
+    slots: &mut S,
+    c: &mut C,
+) -> Result<(), End> {
     let may_fault = slots.may_fault();
     let mut walk: HmmWalk<'_, '_, S, Q, C> = HmmWalk {
         at,
@@ -173,14 +240,19 @@ pub fn hmm_range_fault<S: Slots, Q: Quirks, C: Counters>(
     };
     loop {
         if sub.check_retry(seq) {
-            return Err(Errno::Busy);
+            return Err(End::Errno(Errno::Busy));
+        }
+        // walk_page_range: start >= end.
+        if range.is_empty() {
+            return Err(End::Errno(Errno::Inval));
         }
         walk.c.add(Count::Walks, 1);
         match walk_page_range(at, PageRange::between(walk.last, range.end()), &mut walk) {
             Ok(()) => return Ok(()),
             Err(Break::Again) => {}
             Err(Break::Fault(span, need)) => walk.fault_outside(span, need)?,
-            Err(Break::Failed(e)) => return Err(e),
+            Err(Break::Ended(end)) => return Err(end),
+            Err(Break::Wait(_)) => unreachable!("waited for in the callback"),
         }
     }
 }
@@ -200,7 +272,7 @@ pub fn need_fault(wish: Flags, cpu: Flags) -> Flags {
 
 /// `pte_to_hmm_pfn_flags` / `pmd_to_hmm_pfn_flags` without the order.
 #[inline(always)]
-fn cpu_flags(e: Entry) -> Flags {
+pub(super) fn cpu_flags(e: Entry) -> Flags {
     if !e.is_present() || e.is_protnone() {
         Flags::empty()
     } else if e.is_write() {
@@ -215,7 +287,7 @@ fn cpu_flags(e: Entry) -> Flags {
 /// A function of its own on local slices: the loop is a load, a test, a few shifts and a store. The entry that stops
 /// it is read again by the caller, as good as the first read.
 #[inline(always)]
-fn plain_run<K: Chunk, const MAY_FAULT: bool>(
+pub(super) fn plain_run<K: Chunk, const MAY_FAULT: bool>(
     table: Table<'_>,
     first: usize,
     n: usize,
@@ -231,6 +303,44 @@ fn plain_run<K: Chunk, const MAY_FAULT: bool>(
         }
     }
     n
+}
+
+/// What a device-private entry gives its owner.
+pub(super) fn device_flags(swp: SwpEntry) -> Flags {
+    let write = if swp.is_device_private_write() { Flags::WRITE } else { Flags::empty() };
+    Flags::VALID | Flags::DEVICE | write
+}
+
+/// One page of a fault batch, counted: whether the page itself needed the fault, given its wish, and whether a copy was
+/// made that it did not ask for.
+pub(super) fn fault_page<'a, C: Counters>(
+    at: Locked<'a>,
+    vma: &'a Vma,
+    addr: VirtAddr,
+    flags: FaultFlags,
+    wish: impl FnOnce() -> Flags,
+    c: &mut C,
+) -> VmFault {
+    if !C::ENABLED {
+        return at.handle_mm_fault(vma, addr, flags, c);
+    }
+    let wish = wish();
+    let cpu = match at.mm.lookup(addr, Level::Pte) {
+        Ok(slot) => cpu_flags(slot.read()),
+        Err(level) => at.mm.lookup(addr, level).map_or(Flags::empty(), |slot| {
+            let e = slot.read();
+            if e.is_huge() { cpu_flags(e) } else { Flags::empty() }
+        }),
+    };
+    if !need_fault(wish, cpu).is_empty() {
+        c.add(Count::FaultsNeeded, 1);
+    }
+    let before = c.get(Count::FaultsCowCopy);
+    let r = at.handle_mm_fault(vma, addr, flags, c);
+    if !wish.contains(Flags::VALID | Flags::WRITE) {
+        c.add(Count::CopiesNotAskedFor, c.get(Count::FaultsCowCopy) - before);
+    }
+    r
 }
 
 impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
@@ -263,91 +373,63 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         self.slots.fill(i, n, answer);
     }
 
-    /// `hmm_vma_fault`: `handle_mm_fault` for every base page of `span`, whoever asked.
+    /// Ends a callback that needs faults: takes them (`hmm_vma_fault`), or records them for later (7.3 cycle).
     #[cold]
     fn fault(&mut self, vma: &'a Vma, span: PageRange, need: Flags) -> Break {
         self.last = span.start();
         if Q::FAULTS_OUTSIDE {
             return Break::Fault(span, need);
         }
-        self.fault_span(vma, span, need).err().unwrap_or(Break::Again)
+        self.fault_span(vma, span, need).map_or_else(Break::Ended, |()| Break::Again)
     }
 
-    fn fault_span(&mut self, vma: &'a Vma, span: PageRange, need: Flags) -> Result<(), Break> {
+    /// `handle_mm_fault` for every base page of `span`, whoever asked.
+    fn fault_span(&mut self, vma: &'a Vma, span: PageRange, need: Flags) -> Result<(), End> {
         let mut flags = FaultFlags::REMOTE;
+        if Q::MAY_DROP_LOCK {
+            flags |= FaultFlags::ALLOW_RETRY | FaultFlags::KILLABLE;
+        }
         if need.contains(Flags::WRITE) {
             if !vma.has(VmFlags::WRITE) {
-                return Err(Break::Failed(Errno::Perm));
+                return Err(End::Errno(Errno::Perm));
             }
             flags |= FaultFlags::WRITE;
         }
         self.c.fault_enter();
         let r = self.fault_pages(vma, span, flags);
         self.c.fault_exit();
-        r.map_err(|r| {
-            Break::Failed(if Q::EXACT_ERRNO && r.contains(VmFault::OOM) {
-                Errno::NoMem
-            } else {
-                Errno::Fault
-            })
-        })
+        r
     }
 
-    fn fault_pages(&mut self, vma: &'a Vma, span: PageRange, flags: FaultFlags) -> Result<(), VmFault> {
+    fn fault_pages(&mut self, vma: &'a Vma, span: PageRange, flags: FaultFlags) -> Result<(), End> {
         let mut addr = span.start();
         while addr < span.end() {
-            let copies = if C::ENABLED { self.count_need(addr) } else { None };
-            let r = self.at.handle_mm_fault(vma, addr, flags, self.c);
-            if let Some(before) = copies {
-                let made = self.c.get(Count::FaultsCowCopy) - before;
-                self.c.add(Count::CopiesNotAskedFor, made);
-            }
+            let i = self.slot_of(addr);
+            let r = fault_page(self.at, vma, addr, flags, || self.slots.wish(i), self.c);
             if r.intersects(VmFault::ERROR) {
-                return Err(r);
+                let oom = Q::EXACT_ERRNO && r.contains(VmFault::OOM);
+                return Err(End::Errno(if oom { Errno::NoMem } else { Errno::Fault }));
+            }
+            if Q::MAY_DROP_LOCK && r.contains(VmFault::RETRY) {
+                return Err(End::LockDropped);
             }
             addr = addr.add_pages(1);
         }
         Ok(())
     }
 
-    /// Counts whether the page at `addr` itself needs a fault; if it did not ask for write, returns the copies made so
-    /// far, so that one more can be told as not asked for.
-    fn count_need(&mut self, addr: VirtAddr) -> Option<u64> {
-        let wish = self.slots.wish(self.slot_of(addr));
-        let cpu = match self.at.mm.lookup(addr, Level::Pte) {
-            Ok(slot) => cpu_flags(slot.read()),
-            Err(level) => self.at.mm.lookup(addr, level).map_or(Flags::empty(), |slot| {
-                let e = slot.read();
-                if e.is_huge() { cpu_flags(e) } else { Flags::empty() }
-            }),
-        };
-        if !need_fault(wish, cpu).is_empty() {
-            self.c.add(Count::FaultsNeeded, 1);
-        }
-        let asked = wish.contains(Flags::VALID.union(Flags::WRITE));
-        (!asked).then(|| self.c.get(Count::FaultsCowCopy))
-    }
-
     /// `hmm_do_fault` of the 7.3 cycle: the VMA is looked up again, nothing but the mmap lock is held.
-    fn fault_outside(&mut self, span: PageRange, need: Flags) -> Result<(), Errno> {
-        let Some(vma) = self.at.vmas.find(span.start()) else { return Err(Errno::Fault) };
-        match self.fault_span(vma, span, need) {
-            Ok(()) | Err(Break::Again) => Ok(()),
-            Err(Break::Failed(e)) => Err(e),
-            Err(Break::Fault(..)) => unreachable!("faults are taken here"),
+    fn fault_outside(&mut self, span: PageRange, need: Flags) -> Result<(), End> {
+        match self.at.vmas.find(span.start()) {
+            Some(vma) => self.fault_span(vma, span, need),
+            None => Err(End::Errno(Errno::Fault)),
         }
     }
 
     /// The inner loop of `hmm_vma_walk_pmd` over one PTE table: runs of plainly present entries, which every table is
     /// full of, and `hmm_vma_handle_pte` for what interrupts them.
     #[inline(always)]
-    fn walk_ptes(
-        &mut self,
-        vma: &'a Vma,
-        pmd: Slot<'a>,
-        table: Table<'a>,
-        part: PageRange,
-    ) -> Result<(), Break> {
+    fn walk_ptes(&mut self, table: Table<'a>, part: PageRange) -> Result<(), Break> {
         let n = part.nr_pages() as usize;
         let slot = self.slot_of(part.start());
         let first = part.start().index(Level::Pte);
@@ -369,7 +451,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
             if k < n {
                 self.c.add(Count::PtesVisited, 1);
                 let rest = PageRange::between(part.start().add_pages(k as u64), part.end());
-                self.handle_pte(vma, pmd, table.ptep_get(first + k), rest)?;
+                self.handle_pte(table.ptep_get(first + k), rest)?;
                 k += 1;
             }
         }
@@ -378,7 +460,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
 
     /// `hmm_vma_handle_pte` for an entry that is not plainly present: `rest` runs from its page to the end of the
     /// slice.
-    fn handle_pte(&mut self, vma: &'a Vma, pmd: Slot<'a>, e: Entry, rest: PageRange) -> Result<(), Break> {
+    fn handle_pte(&mut self, e: Entry, rest: PageRange) -> Result<(), Break> {
         let i = self.slot_of(rest.start());
         let wish = if self.may_fault {
             self.c.add(Count::WishesRead, 1);
@@ -389,23 +471,23 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         if e.is_none_mostly() {
             let need = need_fault(wish, Flags::empty());
             if !need.is_empty() {
-                return Err(self.fault(vma, rest, need));
+                return Err(Break::Fault(rest, need));
             }
             self.store(i, Answer::NONE);
             return Ok(());
         }
         if !e.is_present() {
-            return self.handle_nonpresent(vma, pmd, e, rest, wish);
+            return self.handle_nonpresent(e, rest, wish);
         }
         let cpu = cpu_flags(e);
         let need = need_fault(wish, cpu);
         if !need.is_empty() {
-            return Err(self.fault(vma, rest, need));
+            return Err(Break::Fault(rest, need));
         }
         // vm_normal_page() is NULL, and it is neither device memory nor the zero page.
         if e.is_special() && !e.is_devmap() && e.pfn() != self.at.mm.system().zero_pfn() {
             if !need_fault(wish, Flags::empty()).is_empty() {
-                return Err(Break::Failed(Errno::Fault));
+                return Err(Break::failed(Errno::Fault));
             }
             self.store(i, Answer::ERROR);
             return Ok(());
@@ -414,22 +496,11 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         Ok(())
     }
 
-    fn handle_nonpresent(
-        &mut self,
-        vma: &'a Vma,
-        pmd: Slot<'a>,
-        e: Entry,
-        rest: PageRange,
-        wish: Flags,
-    ) -> Result<(), Break> {
+    fn handle_nonpresent(&mut self, e: Entry, rest: PageRange, wish: Flags) -> Result<(), Break> {
         let i = self.slot_of(rest.start());
         let swp = e.swp();
-        if swp.is_device_private() && self.at.mm.phys().page(swp.pfn()).owner() == self.owner {
-            let write = if swp.is_device_private_write() { Flags::WRITE } else { Flags::empty() };
-            self.store(
-                i,
-                Answer { pfn: swp.pfn().get(), flags: Flags::VALID | Flags::DEVICE | write, order: 0 },
-            );
+        if swp.is_device_private() && self.owns(swp) {
+            self.store(i, Answer { pfn: swp.pfn().get(), flags: device_flags(swp), order: 0 });
             return Ok(());
         }
         let need = need_fault(wish, Flags::empty());
@@ -437,23 +508,42 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
             self.store(i, Answer::NONE);
             return Ok(());
         }
-        if swp.is_swap() || swp.is_device_exclusive() || (swp.is_device_private() && Q::FAULTS_FOREIGN_DEVICE)
-        {
-            return Err(self.fault(vma, rest, need));
-        }
-        if swp.is_migration() {
-            self.last = rest.start();
-            self.c.add(Count::MigrationWaits, 1);
-            self.at.mm.migration_entry_wait(pmd, rest.start());
-            return Err(Break::Again);
-        }
-        Err(Break::Failed(Errno::Fault))
+        let faults = swp.is_swap()
+            || swp.is_device_exclusive() && Q::FAULTS_EXCLUSIVE
+            || swp.is_device_private() && Q::FAULTS_FOREIGN_DEVICE;
+        Err(if faults {
+            Break::Fault(rest, need)
+        } else if swp.is_migration() {
+            Break::Wait(rest.start())
+        } else {
+            Break::failed(Errno::Fault)
+        })
+    }
+
+    /// Whether the device-private page is the caller's own.
+    fn owns(&self, swp: SwpEntry) -> bool {
+        self.at.mm.phys().page(swp.pfn()).owner() == self.owner
     }
 
     #[inline(always)]
     fn store(&mut self, i: usize, answer: Answer) {
         self.c.add(Count::SlotsWritten, 1);
-        self.slots.chunk(i, 1).put(0, answer);
+        self.slots.put(i, answer);
+    }
+
+    /// What is left to do after `pte_unmap`: faults and waits.
+    #[cold]
+    fn leave_ptes(&mut self, vma: &'a Vma, pmd: Slot<'a>, b: Break) -> Break {
+        match b {
+            Break::Fault(span, need) => self.fault(vma, span, need),
+            Break::Wait(addr) => {
+                self.last = addr;
+                self.c.add(Count::MigrationWaits, 1);
+                self.at.mm.migration_entry_wait(pmd, addr);
+                Break::Again
+            }
+            other => other,
+        }
     }
 
     /// `hmm_vma_handle_pmd` and its kin: a leaf above the PTE level, clipped to `part`.
@@ -470,11 +560,45 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
             Level::Pmd => PMD_ORDER,
             _ => PUD_ORDER,
         };
+        self.put_leaf(level, part, Answer { pfn: e.pfn().get(), flags, order });
+        Ok(())
+    }
+
+    /// Stores the slots of `part`, which lies in a leaf of `level` whose first page has the answer `head`.
+    fn put_leaf(&mut self, level: Level, part: PageRange, head: Answer) {
         let within = part.start().pages_since(part.start().align_down(level));
         let (i, n) = (self.slot_of(part.start()), part.nr_pages() as usize);
         self.c.add(Count::SlotsWritten, n as u64);
-        self.slots.put_run(i, n, Answer { pfn: e.pfn().get() + within, flags, order });
-        Ok(())
+        self.slots.put_run(i, n, Answer { pfn: head.pfn + within, ..head });
+    }
+
+    /// `hmm_vma_handle_absent_pmd` and the tests before it: an entry that is neither none, a table nor a leaf.
+    fn handle_absent_pmd(
+        &mut self,
+        vma: &'a Vma,
+        pmd: Slot<'a>,
+        e: Entry,
+        part: PageRange,
+    ) -> Result<(), Break> {
+        let device = Q::KNOWS_DEVICE_PMD && e.is_swp() && e.swp().is_device_private();
+        if device && self.owns(e.swp()) {
+            let flags = device_flags(e.swp());
+            self.put_leaf(Level::Pmd, part, Answer { pfn: e.swp().pfn().get(), flags, order: PMD_ORDER });
+            return Ok(());
+        }
+        let migration = e.is_swp() && e.swp().is_migration();
+        let need = self.range_need_fault(part, Flags::empty());
+        if need.is_empty() {
+            self.fill(part, if migration { Answer::NONE } else { Answer::ERROR });
+            return Ok(());
+        }
+        if migration {
+            self.last = part.start();
+            self.c.add(Count::MigrationWaits, 1);
+            self.at.mm.pmd_migration_entry_wait(pmd);
+            return Err(Break::Again);
+        }
+        Err(if device { self.fault(vma, part, need) } else { Break::failed(Errno::Fault) })
     }
 }
 
@@ -492,7 +616,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> WalkOps<'a> for HmmWalk<'a, '_, S, Q,
             return Ok(Visit::Walk);
         }
         if !self.range_need_fault(part, Flags::empty()).is_empty() {
-            return Err(Break::Failed(Errno::Fault));
+            return Err(Break::failed(Errno::Fault));
         }
         self.fill(part, Answer::ERROR);
         Ok(Visit::Skip)
@@ -504,7 +628,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> WalkOps<'a> for HmmWalk<'a, '_, S, Q,
         let need = self.range_need_fault(part, Flags::empty());
         let Some(vma) = vma else {
             if !need.is_empty() {
-                return Err(Break::Failed(Errno::Fault));
+                return Err(Break::failed(Errno::Fault));
             }
             self.fill(part, Answer::ERROR);
             return Ok(());
@@ -524,30 +648,16 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> WalkOps<'a> for HmmWalk<'a, '_, S, Q,
             let rcu = rcu::read_lock();
             let e = pmd.read();
             if e.is_table() {
-                let table = self.at.mm.phys().table(e.pfn());
-                return self.walk_ptes(vma, pmd, table, part);
+                let r = self.walk_ptes(self.at.mm.phys().table(e.pfn()), part);
+                drop(rcu);
+                return r.map_err(|b| self.leave_ptes(vma, pmd, b));
             }
             drop(rcu);
             if e.is_none() {
                 return self.pte_hole(Some(vma), part);
             }
-            if e.is_swp() && e.swp().is_migration() {
-                if self.range_need_fault(part, Flags::empty()).is_empty() {
-                    self.fill(part, Answer::NONE);
-                    return Ok(());
-                }
-                self.last = part.start();
-                self.c.add(Count::MigrationWaits, 1);
-                self.at.mm.pmd_migration_entry_wait(pmd);
-                return Err(Break::Again);
-            }
             if !e.is_huge() {
-                // Any other non-present entry, or a bad one.
-                if !self.range_need_fault(part, Flags::empty()).is_empty() {
-                    return Err(Break::Failed(Errno::Fault));
-                }
-                self.fill(part, Answer::ERROR);
-                return Ok(());
+                return self.handle_absent_pmd(vma, pmd, e, part);
             }
             // Read once more: it may be split by now, then the loop meets the table.
             let again = pmd.read();
@@ -579,10 +689,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> WalkOps<'a> for HmmWalk<'a, '_, S, Q,
                 return Err(self.fault(vma, part, need));
             }
         }
-        let within = part.start().pages_since(part.start().align_down(level));
-        let n = part.nr_pages() as usize;
-        self.c.add(Count::SlotsWritten, n as u64);
-        self.slots.put_run(i, n, Answer { pfn: e.pfn().get() + within, flags, order: level.order() });
+        self.put_leaf(level, part, Answer { pfn: e.pfn().get(), flags, order: level.order() });
         Ok(())
     }
 }

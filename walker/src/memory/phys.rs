@@ -187,15 +187,6 @@ impl Phys {
         self.storage.clear_table(pfn);
         Ok(self.table(pfn))
     }
-    /// A page table whose entries are whatever the frame held: the caller writes every one before it links the table.
-    ///
-    /// # Errors
-    /// [`OutOfFrames`].
-    pub(crate) fn alloc_table_stale(&self) -> Result<Table<'_>, OutOfFrames> {
-        let pfn = self.frames.alloc_base(Migrate::Unmovable).ok_or(OutOfFrames)?;
-        self.page(pfn).prepare(PageKind::Table, 0, 0);
-        Ok(self.table(pfn))
-    }
     /// Frees a table that no walk can reach any more (never linked, or the mm is gone).
     pub fn free_table(&self, pfn: Pfn) {
         self.page(pfn).reset();
@@ -235,6 +226,27 @@ impl Phys {
     pub fn store_byte(&self, pfn: Pfn, offset: usize, value: u8) {
         assert!(pfn.get() < self.nr_frames && offset < 1 << PAGE_SHIFT);
         self.storage.byte(pfn, offset).store(value, Relaxed);
+    }
+    /// The contents of the frame word by word, none if they are all zero.
+    pub fn save_page(&self, pfn: Pfn) -> Option<Box<[u64; PTRS_PER_TABLE]>> {
+        assert!(pfn.get() < self.nr_frames);
+        if self.storage.is_zeroed(pfn) {
+            return None;
+        }
+        let from = self.storage.entries(pfn);
+        Some(Box::new(core::array::from_fn(|i| from[i].load(Relaxed))))
+    }
+    /// Fills the frame with saved contents, none meaning zeros.
+    pub fn load_page(&self, pfn: Pfn, contents: Option<&[u64; PTRS_PER_TABLE]>) {
+        assert!(pfn.get() < self.nr_frames);
+        match contents {
+            None => self.storage.zero(pfn, 1),
+            Some(words) => {
+                for (to, word) in self.storage.entries(pfn).iter().zip(words) {
+                    to.store(*word, Relaxed);
+                }
+            }
+        }
     }
     /// Frames that exist.
     pub fn nr_frames(&self) -> u64 {

@@ -49,6 +49,11 @@ impl<'p> Table<'p> {
     pub(super) fn new(pfn: Pfn, entries: &'p [AtomicU64; PTRS_PER_TABLE], page: &'p Page) -> Self {
         Table { entries, page, pfn }
     }
+    /// The entries themselves, for the other files of the floor.
+    #[cfg(not(loom))]
+    pub(super) fn entries(self) -> &'p [AtomicU64; PTRS_PER_TABLE] {
+        self.entries
+    }
     /// The frame that holds the entries.
     #[inline(always)]
     pub fn pfn(self) -> Pfn {

@@ -241,6 +241,29 @@ impl Inode {
         pages.insert(index, Cached::Folio(head));
         true
     }
+    /// The end of a collapse (`collapse_file`): the locked huge folio `new` takes the place of the locked small folios
+    /// `old`, which must be all there is in its span. False, with nothing changed, if something else came there. The
+    /// references of the caller stay.
+    pub(crate) fn replace_by_huge(&self, start: u64, new: Pfn, old: &[Pfn]) -> bool {
+        let phys = self.phys();
+        let mut pages = self.pages.lock();
+        let span = start..start + self.nr_pages(new);
+        if !pages.range(span.clone()).map(|(_, c)| *c).eq(old.iter().map(|&h| Cached::Folio(h))) {
+            return false;
+        }
+        for &head in old {
+            pages.remove(&phys.page(head).index());
+            phys.page(head).set_owner(0);
+        }
+        let page = phys.page(new);
+        page.get(self.nr_pages(new) as i32);
+        page.set_owner(self.id);
+        page.set_index(start);
+        pages.insert(start, Cached::Folio(new));
+        drop(pages);
+        old.iter().for_each(|&head| phys.put(head, self.nr_pages(head) as i32));
+        true
+    }
     /// What stands in `range`, wholly, by first index.
     fn whole_entries(&self, range: core::ops::Range<u64>) -> Vec<(u64, Cached)> {
         let pages = self.pages.lock();
@@ -388,7 +411,7 @@ impl Inode {
             if let Some(Cached::Folio(pfn)) = self.get(index) {
                 let head = self.phys().head(pfn);
                 self.truncate_partial(head, &range);
-                // Not put_folio: after a split the page is no part of the folio that the reference is on.
+                // On the head, which keeps the reference even if the folio was split under it.
                 self.phys().put(head, 1);
             }
         }

@@ -8,7 +8,7 @@ use crate::addr::{Level, PTRS_PER_TABLE, PageRange};
 use crate::arch::{Entry, SwpEntry, SwpType};
 use crate::memory::{PageKind, Table};
 use crate::mm::tables::{Slot, below};
-use crate::mm::vma::{VmFlags, Vma};
+use crate::mm::vma::{Backing, VmFlags, Vma};
 use crate::mm::{Errno, Mm};
 use crate::notifier::{Event, EventKind};
 use std::sync::Arc;
@@ -38,8 +38,12 @@ impl Mm {
             let mut copy = vma.clone();
             copy.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT | VmFlags::UFFD_WP | VmFlags::UFFD_MISSING;
             copy.uffd = 0;
+            if let Backing::Hugetlb(h) = &mut copy.backing {
+                h.forget_reservation();
+            }
             if vma.has(VmFlags::WIPEONFORK) {
                 copy.replace_anon_vma(0);
+                copy.cloned = false;
             } else if vma.anon_vma() != 0 {
                 // anon_vma_fork: the parent's chain and one of its own.
                 copy.replace_anon_vma(self.system().new_id());
@@ -57,11 +61,11 @@ impl Mm {
     fn copy_page_range(&self, child: &Arc<Mm>, vma: &Vma) -> Result<(), Errno> {
         // vma_needs_copy: page-cache pages come back by faults.
         let needs = vma.flags.intersects(VmFlags::PFNMAP | VmFlags::MIXEDMAP) || vma.anon_vma() != 0;
-        if vma.has(VmFlags::HUGETLB) {
-            return self.copy_hugetlb_page_range(child, vma);
-        }
         if !needs {
             return Ok(());
+        }
+        if vma.has(VmFlags::HUGETLB) {
+            return self.copy_hugetlb_page_range(child, vma);
         }
         let copy = || self.copy_level(child, vma, self.root(), self.geometry().root(), vma.range);
         if vma.is_cow() {
@@ -120,7 +124,6 @@ impl Mm {
                     .with_swp_uffd_wp(e.is_swp_uffd_wp());
                 src.replace(e);
             }
-            phys.add_rmap_huge(swp.pfn());
             child.deposit(dst.table, spare);
             dst.set(e.with_swp_uffd_wp(false));
             return Ok(());
@@ -197,7 +200,6 @@ impl Mm {
                 old.with_swp_exclusive(false)
             }
             SwpType::MigrationWrite | SwpType::MigrationReadExclusive | SwpType::MigrationRead => {
-                phys.add_rmap_pte(swp.pfn());
                 if vma.is_cow() { like(SwpType::MigrationRead) } else { old }
             }
             SwpType::DeviceWrite | SwpType::DeviceRead => {
@@ -243,7 +245,7 @@ impl Mm {
         let starts: Vec<_> = vmas.iter().map(Vma::start).collect();
         for start in starts {
             if let Some(vma) = vmas.remove(start) {
-                self.unlink_file(&vma, vma.range);
+                self.close_vma(&vma);
             }
         }
         let root = self.root();

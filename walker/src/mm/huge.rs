@@ -7,9 +7,10 @@ use crate::addr::{Level, PAGES_PER_PMD, PMD_ORDER, PMD_SIZE, PTRS_PER_TABLE, Pag
 use crate::arch::Entry;
 use crate::counters::{Count, Counters};
 use crate::memory::PageKind;
-use crate::memory::page::{PG_NOT_EXCLUSIVE, PG_SWAPCACHE};
+use crate::memory::page::{PG_DIRTY, PG_NOT_EXCLUSIVE, PG_SWAPCACHE};
 use crate::mm::Mm;
 use crate::mm::fault::{VmFault, Vmf};
+use crate::mm::migrate::migration_entry;
 use crate::mm::system::ThpMode;
 use crate::mm::tables::Slot;
 use crate::mm::vma::{VmFlags, Vma};
@@ -193,14 +194,15 @@ impl Mm {
             let _guard = pmd.lock();
             let e = pmd.read();
             if e.is_huge() || (e.is_swp() && e.swp().is_migration()) {
-                self.split_huge_pmd_locked(vma, pmd, e);
+                self.split_huge_pmd_locked(vma, pmd, e, false);
                 c.add(Count::PmdSplits, 1);
             }
         });
     }
 
-    /// `__split_huge_pmd_locked`. The caller holds the lock of the PMD table and runs inside the event.
-    fn split_huge_pmd_locked(&self, vma: &Vma, pmd: Slot<'_>, old: Entry) {
+    /// `__split_huge_pmd_locked`. The caller holds the lock of the PMD table and runs inside the event. With `freeze`
+    /// the base pages are unmapped at once and migration entries stand in their place.
+    pub(crate) fn split_huge_pmd_locked(&self, vma: &Vma, pmd: Slot<'_>, old: Entry, freeze: bool) {
         let phys = self.phys();
         if !vma.is_anonymous() {
             // The page cache knows where the pages are: faults bring them back.
@@ -220,7 +222,6 @@ impl Mm {
                     each.with_swp_soft_dirty(old.is_swp_soft_dirty()).with_swp_uffd_wp(old.is_swp_uffd_wp()),
                 );
             }
-            self.split_migrating_rmap(swp.pfn());
             pmd.set(Entry::table(table.pfn()));
             return;
         }
@@ -235,6 +236,19 @@ impl Mm {
         }
         let exclusive = phys.page(head).is_anon_exclusive();
         let page = phys.page(head);
+        if old.is_dirty() {
+            page.set(PG_DIRTY);
+        }
+        if freeze {
+            phys.clear_anon_exclusive(head);
+            for i in 0..PTRS_PER_TABLE {
+                table.set_unpublished(i, migration_entry(head.add(i as u64), old, exclusive));
+            }
+            phys.remove_rmap_huge(head);
+            pmd.set(Entry::table(table.pfn()));
+            phys.put(head, 1);
+            return;
+        }
         page.get(PTRS_PER_TABLE as i32 - 1);
         page.add_large_mappings(PTRS_PER_TABLE as i32);
         // mk_pte with the VMA's rights: a NUMA hint is lost, write, age, dirt and uffd-wp carry over.

@@ -22,6 +22,11 @@ pub enum Advice {
     DoFork,
     WipeOnFork,
     KeepOnFork,
+    PageOut,
+    Cold,
+    Free,
+    WillNeed,
+    Collapse,
     Remove,
 }
 
@@ -39,8 +44,10 @@ impl Mm {
             Advice::PopulateRead => self.madvise_populate(range, false),
             Advice::PopulateWrite => self.madvise_populate(range, true),
             Advice::Remove => self.madvise_remove_range(range),
-            Advice::DontNeed => {
+            Advice::Collapse => self.madvise_collapse_range(range),
+            Advice::DontNeed | Advice::PageOut | Advice::Cold | Advice::Free | Advice::WillNeed => {
                 let vmas = self.mmap_read();
+                let locked = self.locked(&vmas);
                 let mut gap = false;
                 let mut at = range.start();
                 while at < range.end() {
@@ -55,7 +62,13 @@ impl Mm {
                     }
                     gap |= part.start() > at;
                     at = part.end();
-                    self.madvise_dontneed(vma, part)?;
+                    match advice {
+                        Advice::PageOut => locked.madvise_cold(vma, part, true)?,
+                        Advice::Cold => locked.madvise_cold(vma, part, false)?,
+                        Advice::Free => locked.madvise_free(vma, part)?,
+                        Advice::WillNeed => locked.madvise_willneed(vma, part),
+                        _ => self.madvise_dontneed(vma, part)?,
+                    }
                 }
                 if gap { Err(Errno::NoMem) } else { Ok(()) }
             }
@@ -107,7 +120,7 @@ impl Mm {
             at = part.end();
             let flags = new_flags(vma, advice)?;
             if flags != vma.flags {
-                self.modify_vma(&mut vmas, part, |v| v.flags = flags);
+                self.modify_vma(&mut vmas, part, |v| v.flags = flags)?;
             }
         }
         if gap { Err(Errno::NoMem) } else { Ok(()) }

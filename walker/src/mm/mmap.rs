@@ -6,7 +6,7 @@ use crate::counters::NoCounts;
 use crate::memory::PageKind;
 use crate::mm::fault::{FaultFlags, VmFault};
 use crate::mm::system::File;
-use crate::mm::system::HugetlbFile;
+use crate::mm::hugetlb::{HugetlbFile, HugetlbMapping, hugetlb_map_range};
 use crate::mm::vma::{Backing, VmFlags, Vma, VmaTree, anon_pgoff};
 use crate::mm::{Errno, Locked, Mm};
 use crate::notifier::{Event, EventKind};
@@ -73,6 +73,10 @@ impl Mm {
         if range.is_empty() {
             return Err(Errno::Inval);
         }
+        let range = match kind {
+            MapKind::Hugetlb { order, .. } => hugetlb_map_range(range, order)?,
+            _ => range,
+        };
         let mut vmas = self.mmap_write();
         if !flags.fixed && vmas.overlapping(range).next().is_some() {
             return Err(Errno::Exist);
@@ -105,13 +109,8 @@ impl Mm {
                     vm_flags |= shared;
                 }
                 vm_flags |= VmFlags::HUGETLB | VmFlags::DONTEXPAND;
-                let aligned = (range.start().get() >> 12 | range.nr_pages()) & ((1 << order) - 1) == 0;
-                if !aligned {
-                    return Err(Errno::Inval);
-                }
-                let file =
-                    HugetlbFile::reserve(self.system(), *order, range.nr_pages(), *s, flags.noreserve)?;
-                (Backing::Hugetlb(file), 0)
+                let file = HugetlbFile::new(self.system(), *order, range.nr_pages());
+                (Backing::Hugetlb(HugetlbMapping::new(file)), 0)
             }
             MapKind::Pfnmap => {
                 vm_flags |= shared | VmFlags::PFNMAP | VmFlags::IO | VmFlags::DONTEXPAND | VmFlags::DONTDUMP;
@@ -137,9 +136,16 @@ impl Mm {
         if vm_flags & accounted == VmFlags::WRITE && !vm_flags.contains(VmFlags::HUGETLB) {
             vm_flags |= VmFlags::ACCOUNT;
         }
-        self.unmap_locked(&mut vmas, range);
+        self.unmap_locked(&mut vmas, range)?;
         vm_flags |= VmFlags::SOFTDIRTY;
-        let vma = Vma::new(range, vm_flags, pgoff, backing);
+        if vm_flags.intersects(VmFlags::SPECIAL) {
+            // !vma_supports_mlock
+            vm_flags -= VmFlags::LOCKED;
+        }
+        let mut vma = Vma::new(range, vm_flags, pgoff, backing);
+        if let Backing::Hugetlb(h) = &mut vma.backing {
+            h.reserve(self.system(), range, vm_flags)?;
+        }
         self.link_file(&vma);
         self.insert_special_pages(&vma);
         vmas.insert(vma);
@@ -187,26 +193,19 @@ impl Mm {
             return Err(Errno::Inval);
         }
         let mut vmas = self.mmap_write();
-        for at in [range.start(), range.end()] {
-            if let Some(v) = vmas.find(at)
-                && v.start() != at
-                && v.has(VmFlags::HUGETLB)
-                && !self.hugetlb_aligned(v, PageRange::between(v.start(), at))
-            {
-                return Err(Errno::Inval);
-            }
-        }
-        self.unmap_locked(&mut vmas, range);
-        Ok(())
+        self.unmap_locked(&mut vmas, range)
     }
 
     /// `do_vmi_align_munmap`: cuts the VMAs at the edges, zaps in one UNMAP event, frees tables that nothing needs.
-    pub(crate) fn unmap_locked(&self, vmas: &mut VmaTree, range: PageRange) {
+    ///
+    /// # Errors
+    /// -EINVAL where an edge would cut a huge page of a hugetlb VMA; a cut made at the other edge stays.
+    pub(crate) fn unmap_locked(&self, vmas: &mut VmaTree, range: PageRange) -> Result<(), Errno> {
         if vmas.overlapping(range).next().is_none() {
-            return;
+            return Ok(());
         }
-        self.split_vma_at(vmas, range.start());
-        self.split_vma_at(vmas, range.end());
+        self.split_vma_at(vmas, range.start())?;
+        self.split_vma_at(vmas, range.end())?;
         let starts = vmas.starts(range);
         let gone: Vec<Vma> = starts.into_iter().filter_map(|s| vmas.remove(s)).collect();
         let (first, last) = (gone[0].start(), gone[gone.len() - 1].end());
@@ -219,18 +218,34 @@ impl Mm {
             vmas.find_from(last).map_or(VirtAddr::new(self.geometry().task_size() + 0x1000), Vma::start);
         self.free_pgtables(span, PageRange::between(floor, ceiling));
         for vma in &gone {
-            self.unlink_file(vma, vma.range);
+            self.close_vma(vma);
+        }
+        Ok(())
+    }
+
+    /// `vma_close` of a VMA that left the tree.
+    pub(crate) fn close_vma(&self, vma: &Vma) {
+        self.unlink_file(vma, vma.range);
+        if let Backing::Hugetlb(h) = &vma.backing {
+            h.close(self.system(), vma);
         }
     }
 
     /// `split_vma`: a VMA boundary at `addr`; a huge leaf that would cross it is split too (`vma_adjust_trans_huge`).
-    pub(crate) fn split_vma_at(&self, vmas: &mut VmaTree, addr: VirtAddr) {
+    ///
+    /// # Errors
+    /// -EINVAL where a hugetlb VMA would be cut inside a page (`hugetlb_vm_op_split`).
+    pub(crate) fn split_vma_at(&self, vmas: &mut VmaTree, addr: VirtAddr) -> Result<(), Errno> {
         if let Some(vma) = vmas.find(addr)
             && vma.start() != addr
         {
+            if vma.has(VmFlags::HUGETLB) && !addr.is_aligned(vma.hugetlb_level()) {
+                return Err(Errno::Inval);
+            }
             self.split_leaf_across(vma, addr);
             vmas.split_at(addr);
         }
+        Ok(())
     }
 
     /// `split_huge_pmd_if_needed`: no huge leaf crosses `addr`.
@@ -248,37 +263,60 @@ impl Mm {
 
     /// `vma_modify`: changes a part of one VMA, splitting it off where needed and merging it with neighbours that it
     /// now resembles.
-    pub(crate) fn modify_vma(&self, vmas: &mut VmaTree, part: PageRange, change: impl FnOnce(&mut Vma)) {
-        self.split_vma_at(vmas, part.start());
-        self.split_vma_at(vmas, part.end());
+    ///
+    /// # Errors
+    /// -EINVAL where a hugetlb VMA would be cut inside a page.
+    pub(crate) fn modify_vma(
+        &self,
+        vmas: &mut VmaTree,
+        part: PageRange,
+        change: impl FnOnce(&mut Vma),
+    ) -> Result<(), Errno> {
+        self.split_vma_at(vmas, part.start())?;
+        self.split_vma_at(vmas, part.end())?;
         let vma = vmas.get_mut(part.start()).expect("part of one VMA");
         change(vma);
         vmas.merge_around(part.start());
+        Ok(())
     }
 
-    /// `__mm_populate`: faults in what is missing, VMA by VMA, and ignores errors.
+    /// `mm_populate`: faults in what is missing, VMA by VMA, and ignores errors.
     pub fn populate(&self, range: PageRange) {
         let vmas = self.mmap_read();
         let at = self.locked(&vmas);
         for vma in vmas.overlapping(range) {
-            at.populate_vma_range(vma, range.clip(vma.range));
+            let _ = at.populate_vma_range(vma, range.clip(vma.range));
         }
+    }
+
+    /// `__mm_populate` that stops at the first error.
+    ///
+    /// # Errors
+    /// What `get_user_pages` says: -EFAULT or -ENOMEM.
+    pub fn populate_strictly(&self, range: PageRange) -> Result<(), Errno> {
+        let vmas = self.mmap_read();
+        let at = self.locked(&vmas);
+        vmas.overlapping(range).try_for_each(|vma| at.populate_vma_range(vma, range.clip(vma.range)))
     }
 }
 
 impl<'a> Locked<'a> {
     /// `populate_vma_page_range`: writes where the VMA is private and writable, reads otherwise; stops at the first
     /// page that fails.
-    pub(crate) fn populate_vma_range(&self, vma: &'a Vma, range: PageRange) {
+    ///
+    /// # Errors
+    /// -EFAULT where the VMA gives no access or the fault ends in a signal, -ENOMEM out of memory.
+    pub(crate) fn populate_vma_range(&self, vma: &'a Vma, range: PageRange) -> Result<(), Errno> {
         if vma.has(VmFlags::LOCKONFAULT) || vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) {
-            return;
+            return Ok(());
         }
         let write = vma.flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE;
-        // FOLL_FORCE reaches whatever is accessible at all.
-        let allowed = vma.flags.intersects(VmFlags::ACCESS);
-        if allowed {
-            let _ = self.faultin_range(vma, range, write);
+        // FOLL_FORCE reaches whatever is accessible at all and could be readable.
+        if !vma.flags.intersects(VmFlags::ACCESS) {
+            return Err(Errno::Fault);
         }
+        self.faultin_range(vma, range, write)
+            .map_err(|r| if r.contains(VmFault::OOM) { Errno::NoMem } else { Errno::Fault })
     }
 
     /// The loop of `__get_user_pages` without pages: every page of `range` becomes present, and writable if `write`.

@@ -83,9 +83,6 @@ impl Mm {
             if !(VmFlags::from_bits_retain(!(new.bits() >> 4)) & new & VmFlags::ACCESS).is_empty() {
                 return Err(Errno::Access);
             }
-            if vma.has(VmFlags::HUGETLB) && !self.hugetlb_aligned(vma, part) {
-                return Err(Errno::Inval);
-            }
             at = part.end();
             if new == old {
                 continue;
@@ -102,8 +99,11 @@ impl Mm {
                 )
             {
                 new |= VmFlags::ACCOUNT;
+            } else if !new.contains(VmFlags::WRITE) && vma.is_anonymous() && vma.anon_vma() == 0 {
+                // Never faulted: the commitment can be taken back, so that it merges with what never had one.
+                new -= VmFlags::ACCOUNT;
             }
-            self.modify_vma(&mut vmas, part, |v| v.flags = new);
+            self.modify_vma(&mut vmas, part, |v| v.flags = new)?;
             let vma = vmas.find(part.start()).expect("just modified");
             let try_write = vma.wants_manual_write_upgrade();
             self.change_protection(vma, part, Change::Protect { try_write });
@@ -111,7 +111,7 @@ impl Mm {
             if old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED) == VmFlags::LOCKED
                 && new.contains(VmFlags::WRITE)
             {
-                self.locked(&vmas).populate_vma_range(vma, part);
+                let _ = self.locked(&vmas).populate_vma_range(vma, part);
             }
         }
         Ok(())

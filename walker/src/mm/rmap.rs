@@ -5,9 +5,14 @@
 //! `_mapcount`; of a large one `_large_mapcount` on the head, with `_mapcount` per base page and `_entire_mapcount`
 //! for whole-folio mappings beside it.
 
-use crate::addr::Pfn;
+use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::memory::page::{PG_NOT_EXCLUSIVE, PG_PARTIALLY_MAPPED};
 use crate::memory::{Page, PageKind, Phys};
+use crate::mm::file::Inode;
+use crate::mm::system::System;
+use crate::mm::vma::{Backing, Vma};
+use crate::mm::{Locked, Mm};
+use std::sync::Arc;
 
 impl Phys {
     /// `folio_add_new_anon_rmap` for an order-0 page that one PTE maps exclusively. The page's one reference becomes
@@ -51,8 +56,8 @@ impl Phys {
         debug_assert!(left >= 0, "{pfn:?} unmapped more often than mapped");
         let head = self.page(self.head(pfn));
         if head.order() > 0 {
-            let left = head.add_large_mappings(-1);
-            if left > 0 && head.kind() == PageKind::Anon {
+            let mapped = head.add_large_mappings(-1);
+            if left == 0 && head.entire_mappings() == 0 && mapped > 0 && head.kind() == PageKind::Anon {
                 head.set(PG_PARTIALLY_MAPPED);
             }
         }
@@ -99,6 +104,128 @@ impl Phys {
         let page: &Page = self.page(pfn);
         if !page.has(PG_NOT_EXCLUSIVE) {
             page.set(PG_NOT_EXCLUSIVE);
+        }
+    }
+}
+
+/// The address spaces that may map a folio, each with its mmap lock held for reading: what stands for the anon_vma
+/// trees of reverse mapping. While it exists no VMA of theirs changes and none of them forks.
+///
+/// The kernel takes the anon_vma lock instead. The model tries the mmap locks of the relatives; one that is busy is
+/// left out, so that a folio it maps stays mapped, and the caller gives up on it as on a pinned page.
+pub(crate) struct Family<'a> {
+    held: Vec<Locked<'a>>,
+}
+
+impl Locked<'_> {
+    /// Runs `f` with every relative that can be had.
+    pub(crate) fn with_family<R>(&self, f: impl FnOnce(&Family<'_>) -> R) -> R {
+        hold(&self.mm.family(), *self, Vec::new(), f)
+    }
+
+    /// A page that a builder mapped has neither an index nor an anon_vma: it gets both from where it was found.
+    pub(crate) fn adopt_anon(&self, vma: &Vma, addr: VirtAddr, pfn: Pfn) {
+        if vma.anon_vma() == 0 {
+            vma.set_anon_vma(self.mm.system().new_id());
+        }
+        let phys = self.mm.phys();
+        let head = phys.head(pfn);
+        let index = vma.index_of(addr).wrapping_sub(pfn.get() - head.get());
+        if phys.page(head).index() != index {
+            phys.page(head).set_index(index);
+        }
+    }
+}
+
+/// Locks one after the other, parents before children, as the anon_vma trees have them.
+fn hold<'a, R>(
+    family: &[Arc<Mm>],
+    own: Locked<'a>,
+    mut held: Vec<Locked<'a>>,
+    f: impl FnOnce(&Family<'_>) -> R,
+) -> R {
+    let Some((mm, rest)) = family.split_first() else {
+        // An address space that is going away is in no family any more.
+        if !held.iter().any(|at| core::ptr::eq(at.mm, own.mm)) {
+            held.push(own);
+        }
+        return f(&Family { held });
+    };
+    if core::ptr::eq(&raw const **mm, own.mm) {
+        held.push(own);
+        return hold(rest, own, held, f);
+    }
+    match mm.try_mmap_read() {
+        Some(vmas) => {
+            let mut held: Vec<Locked<'_>> = held;
+            held.push(mm.locked(&vmas));
+            hold(rest, own, held, f)
+        }
+        None => hold(rest, own, held, f),
+    }
+}
+
+impl Family<'_> {
+    /// Frames and struct pages.
+    pub(crate) fn phys(&self) -> &Arc<Phys> {
+        self.held[0].mm.phys()
+    }
+    /// The machine.
+    pub(crate) fn system(&self) -> &Arc<System> {
+        self.held[0].mm.system()
+    }
+    /// `rmap_walk_anon`: calls `visit` for each VMA that may map some of the `nr` pages from page offset `first` on,
+    /// with the part of it where they would be. False from `visit` ends the walk.
+    pub(crate) fn rmap_walk_anon(
+        &self,
+        first: u64,
+        nr: u64,
+        visit: &mut dyn FnMut(&Mm, &Vma, PageRange) -> bool,
+    ) {
+        for at in &self.held {
+            for vma in at.vmas.iter() {
+                let low = first.max(vma.pgoff);
+                let high = (first + nr).min(vma.pgoff + vma.range.nr_pages());
+                if low >= high || vma.anon_vma() == 0 {
+                    continue;
+                }
+                let part = PageRange::pages(vma.start().add_pages(low - vma.pgoff), high - low);
+                if !visit(at.mm, vma, part) {
+                    return;
+                }
+            }
+        }
+    }
+    /// `rmap_walk_file`: as [`Family::rmap_walk_anon`] over the VMAs that map the page offsets `range` of a file, in
+    /// any address space whose mmap lock is to be had.
+    pub(crate) fn file_walk(
+        &self,
+        inode: &Inode,
+        range: core::ops::Range<u64>,
+        visit: &mut dyn FnMut(&Mm, &Vma, PageRange) -> bool,
+    ) {
+        let mut one = |at: &Locked<'_>| {
+            for vma in at.vmas.iter() {
+                let Backing::File(file) = &vma.backing else { continue };
+                let first = range.start.max(vma.pgoff);
+                let end = range.end.min(vma.pgoff + vma.range.nr_pages());
+                if file.inode().id() == inode.id() && first < end {
+                    let part = PageRange::pages(vma.start().add_pages(first - vma.pgoff), end - first);
+                    if !visit(at.mm, vma, part) {
+                        return false;
+                    }
+                }
+            }
+            true
+        };
+        for mm in inode.mms() {
+            let go_on = match self.held.iter().find(|at| core::ptr::eq(at.mm, &raw const *mm)) {
+                Some(at) => one(at),
+                None => mm.try_mmap_read().is_none_or(|vmas| one(&mm.locked(&vmas))),
+            };
+            if !go_on {
+                return;
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering::*};
 use std::sync::{Arc, OnceLock};
 
 pub use crate::mm::block::BlockDevice;
+pub use crate::mm::device::DevicePool;
 pub use crate::mm::file::{File, FileKind};
 pub use crate::mm::hugetlb::{HugetlbFile, HugetlbPool};
 pub use crate::mm::swap::SwapArea;
@@ -63,6 +64,8 @@ pub struct System {
     pub swap: SwapArea,
     /// hugetlb pages.
     pub hugetlb: HugetlbPool,
+    /// Device-private memory.
+    pub device: DevicePool,
     /// The block device.
     pub block: BlockDevice,
     zero_pfn: Pfn,
@@ -84,6 +87,7 @@ impl System {
         Ok(Arc::new(System {
             swap: SwapArea::new(settings.swap_slots),
             hugetlb: HugetlbPool::new(settings.hugetlb_2m, settings.hugetlb_1g),
+            device: DevicePool::default(),
             block: BlockDevice::default(),
             zero_pfn: zero,
             huge_zero: OnceLock::new(),

@@ -7,7 +7,7 @@
 use crate::addr::{PAGE_SHIFT, PageRange, VirtAddr};
 use crate::arch::Prot;
 use crate::mm::system::File;
-use crate::mm::system::HugetlbFile;
+use crate::mm::hugetlb::HugetlbMapping;
 use crate::sync::{AtomicU64, Ordering::*};
 use bitflags::bitflags;
 use std::collections::BTreeMap;
@@ -88,7 +88,7 @@ pub enum Backing {
     /// A page-cache file: shared memory, tmpfs, or a block device.
     File(Arc<File>),
     /// hugetlb pages.
-    Hugetlb(Arc<HugetlbFile>),
+    Hugetlb(HugetlbMapping),
     /// /dev/mem: page frames without struct pages (VM_PFNMAP | VM_IO).
     Pfnmap {
         /// First frame.
@@ -195,7 +195,7 @@ impl Vma {
             Backing::Anon => 0,
             Backing::AnonZeroDev(id) => *id,
             Backing::File(f) => f.id(),
-            Backing::Hugetlb(f) => f.id(),
+            Backing::Hugetlb(h) => h.file.id(),
             Backing::Pfnmap { first_pfn } => 1 << 62 | first_pfn,
             Backing::Driver(p) => Arc::as_ptr(p) as u64,
         }
@@ -228,16 +228,19 @@ impl Vma {
         soft_dirty || self.has(VmFlags::UFFD_WP)
     }
 
-    fn mergeable_with(&self, next: &Vma) -> bool {
-        let flags = (self.flags ^ next.flags).difference(VmFlags::SOFTDIRTY).is_empty();
-        let (a, b) = (self.anon_vma(), next.anon_vma());
-        let anon = a == b || ((a == 0 || b == 0) && !(self.cloned || next.cloned));
-        self.end() == next.start()
-            && flags
-            && self.file_id() == next.file_id()
-            && self.uffd == next.uffd
-            && anon
-            && self.pgoff + self.range.nr_pages() == next.pgoff
+    /// `is_mergeable_vma` and `is_mergeable_anon_vma`: whether this new or changed VMA may join the existing
+    /// `neighbour`, places aside. Without an anon_vma it may join a neighbour that has its own; the other way round
+    /// 6.12 refuses (`list_is_singular` is false for an empty chain).
+    fn joins(&self, neighbour: &Vma) -> bool {
+        let (a, b) = (self.anon_vma(), neighbour.anon_vma());
+        (self.flags ^ neighbour.flags).difference(VmFlags::SOFTDIRTY).is_empty()
+            && !self.flags.intersects(VmFlags::SPECIAL)
+            && self.file_id() == neighbour.file_id()
+            && self.uffd == neighbour.uffd
+            && (a == b || (a == 0 && !neighbour.cloned))
+    }
+    fn continues(&self, next: &Vma) -> bool {
+        self.end() == next.start() && self.pgoff + self.range.nr_pages() == next.pgoff
     }
 }
 
@@ -318,24 +321,41 @@ impl VmaTree {
         self.vmas.insert(addr.get(), high);
         true
     }
-    /// Joins the VMA that starts at `start` with its neighbours where they are alike; returns the start of the result.
-    /// A merged VMA is soft-dirty if either part was. The order (before first) is that of `vma_merge`.
+    /// Joins the changed VMA that starts at `start` with its neighbours where they are alike; returns the start of the
+    /// result, whose flags, soft-dirty included, are those of the changed part (`vma_merge_existing_range`; `vma_modify`
+    /// and mmap set them again after the merge).
     pub fn merge_around(&mut self, start: VirtAddr) -> VirtAddr {
-        let mut start = start;
-        let Some(vma) = self.vmas.get(&start.get()) else { return start };
-        if let Some(prev) = self.neighbours(vma).0
-            && prev.mergeable_with(vma)
-        {
-            let at = prev.start();
-            self.join(at, start);
-            start = at;
+        let Some(flags) = self.vmas.get(&start.get()).map(|v| v.flags) else { return start };
+        let start = self.merge_keeping_flags(start);
+        if let Some(vma) = self.get_mut(start) {
+            vma.flags = flags;
         }
-        let vma = &self.vmas[&start.get()];
-        if let Some(next) = self.neighbours(vma).1
-            && vma.mergeable_with(next)
+        start
+    }
+    /// As [`VmaTree::merge_around`], but a neighbour that was there keeps its flags (`copy_vma`).
+    pub fn merge_keeping_flags(&mut self, start: VirtAddr) -> VirtAddr {
+        let Some(vma) = self.vmas.get(&start.get()) else { return start };
+        let (prev, next) = self.neighbours(vma);
+        let left = prev.filter(|p| p.continues(vma) && vma.joins(p));
+        let mut right = next.filter(|n| vma.continues(n) && vma.joins(n));
+        if let (Some(p), Some(n)) = (left, right)
+            && p.anon_vma() != 0
+            && n.anon_vma() != 0
+            && p.anon_vma() != n.anon_vma()
         {
-            let at = next.start();
-            self.join(start, at);
+            right = None;
+        }
+        let (left, right) = (left.map(Vma::start), right.map(Vma::start));
+        if let Some(next) = right {
+            let flags = self.vmas[&next.get()].flags;
+            self.join(start, next);
+            if let Some(vma) = self.get_mut(start) {
+                vma.flags = flags;
+            }
+        }
+        if let Some(prev) = left {
+            self.join(prev, start);
+            return prev;
         }
         start
     }
@@ -343,10 +363,10 @@ impl VmaTree {
         let gone = self.vmas.remove(&high.get()).expect("both exist");
         let vma = self.vmas.get_mut(&low.get()).expect("both exist");
         vma.range = PageRange::between(low, gone.end());
-        vma.flags |= gone.flags & VmFlags::SOFTDIRTY;
         if vma.anon_vma() == 0 {
+            // dup_anon_vma
             vma.replace_anon_vma(gone.anon_vma());
-            vma.cloned |= gone.cloned;
+            vma.cloned = gone.cloned;
         }
     }
     /// `find_mergeable_anon_vma`: a neighbour's anon_vma that `vma` may share, so that they can merge later; next

@@ -40,7 +40,7 @@ impl Mm {
     /// `unmap_page_range`: the entries of `range` that `details` does not spare become none, or uffd-wp markers.
     pub fn zap_page_range_details(&self, vma: &Vma, range: PageRange, details: ZapDetails) {
         if vma.has(VmFlags::HUGETLB) {
-            return self.zap_hugetlb(vma, range);
+            return self.zap_hugetlb(vma, range, !details.drop_markers);
         }
         self.zap_level(vma, self.root(), self.geometry().root(), range, details);
     }
@@ -81,8 +81,7 @@ impl Mm {
                     self.phys().free_table(spare);
                 }
                 if e.is_swp() {
-                    self.phys().remove_rmap_huge(e.swp().pfn());
-                    self.phys().put(e.swp().pfn(), 1);
+                    // A migration entry holds neither a mapping nor a reference.
                 } else if !vma.is_anonymous() {
                     self.zap_huge_file_leaf(vma, e);
                 } else if self.phys().page(e.pfn()).kind() != PageKind::HugeZero {
@@ -141,12 +140,21 @@ impl Mm {
                 return e;
             }
             self.system().swap_free_entry(swp.offset());
-        } else if swp.is_device_private() || swp.is_migration() || swp.is_device_exclusive() {
+        } else if swp.is_device_private() || swp.is_device_exclusive() {
             if spared(swp.pfn()) {
                 return e;
             }
-            // All still count as mappings of the page they name.
-            self.phys().unmap_pte(swp.pfn());
+            if swp.is_device_private() {
+                self.phys().unmap_pte(swp.pfn());
+            } else {
+                // A reference, but no mapping.
+                self.phys().put_folio(swp.pfn(), 1);
+            }
+        } else if swp.is_migration() {
+            // Neither a reference nor a mapping.
+            if spared(swp.pfn()) {
+                return e;
+            }
         } else if e.is_swp_uffd_wp_marker() {
             if !vma.is_anonymous() && !details.drop_markers {
                 return e;

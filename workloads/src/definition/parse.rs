@@ -10,8 +10,8 @@ use walker::backend::Capability;
 
 /// Largest size of a definition: what four levels of tables leave room for beside everything else.
 const MAX_SIZE: u64 = 16 << 40;
-/// Most pages in one call: 1 GiB.
-const MAX_CALL_PAGES: u64 = 1 << 18;
+/// Most pages in one call: 4 GiB.
+const MAX_CALL_PAGES: u64 = 1 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -135,7 +135,8 @@ impl Source<'_> {
         let unit = shape.unit_bytes();
         for size in &raw.sizes {
             let text = size.get_ref();
-            let ok = |b: &u64| shape.own_size().is_none() && *b != 0 && b % unit == 0 && *b <= MAX_SIZE;
+            let ok =
+                |b: &u64| shape.own_size().is_none() && *b != 0 && b.is_multiple_of(unit) && *b <= MAX_SIZE;
             let bytes = parse_size(text).filter(ok).ok_or_else(|| {
                 let expected = match shape.own_size() {
                     Some(_) => "no sizes, this shape has its own".to_owned(),

@@ -41,6 +41,15 @@ impl Frames {
         let run = self.runs.get(i >> self.run_shift);
         self.first.add(run << self.run_shift | i & ((1 << self.run_shift) - 1))
     }
+    /// Calls `f` for the frame of each of the first `nr_pages` pages, all that there are, in the order of memory where
+    /// that is possible: struct pages are then met one after the other.
+    pub(super) fn in_memory_order(&self, nr_pages: u64, mut f: impl FnMut(Pfn)) {
+        if nr_pages.is_multiple_of(1 << self.run_shift) {
+            (0..nr_pages).for_each(|i| f(self.first.add(i)));
+        } else {
+            (0..nr_pages).for_each(|i| f(self.get(i)));
+        }
+    }
     /// Gives the frames what `memory` asks for; page `i` is page `first_index + i` of its VMA's backing.
     pub(super) fn furnish(&self, phys: &Phys, nr_pages: u64, first_index: u64, memory: Memory) {
         if memory == Memory::Tables {
@@ -107,7 +116,11 @@ pub(super) fn build_absent(size: u64, tables: AbsentTables) -> Result<Built, Bui
     let mut expected = EntryCounts::default();
     match tables {
         AbsentTables::Empty => {
-            mm.build().empty_tables(range)?;
+            let mut builder = mm.build();
+            // What MADV_DONTNEED leaves: pages were there once.
+            builder.anon_prepare(range.start());
+            builder.empty_tables(range)?;
+            drop(builder);
             expected.none = nr_pages;
         }
         AbsentTables::Missing => expected.hole = nr_pages,

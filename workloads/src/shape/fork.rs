@@ -80,13 +80,16 @@ pub(super) fn build(
     })?;
     drop(builder);
     let old = shared.mkold();
+    // Every page was shared: the child's mapping beside the parent's. Where the parent has its copy, its mapping went.
+    frames.in_memory_order(nr_pages, |pfn| {
+        phys.add_rmap_pte(pfn);
+        phys.clear_anon_exclusive(pfn);
+    });
     child.build().ptes(range, |i| {
         let pfn = frames.get(i);
-        // One mapping is there already, the child's; a page that is still shared has the parent's too.
-        if !sharing.is_broken(i) {
-            phys.add_rmap_pte(pfn);
+        if sharing.is_broken(i) {
+            phys.unmap_pte(pfn);
         }
-        phys.clear_anon_exclusive(pfn);
         with_frame(old, pfn)
     })?;
     let expected = EntryCounts { pte_rw: nr_broken, pte_ro: nr_pages - nr_broken, ..EntryCounts::default() };

@@ -1,0 +1,36 @@
+//! Records what the program was built from: compiler, commit, whether the tree was dirty. Works without git.
+
+use std::process::Command;
+
+fn main() {
+    for watched in ["src", "build.rs", "../walker/src", "../workloads/src", "../workloads/definitions"] {
+        // A path that does not exist would run this again at every build.
+        if std::path::Path::new(watched).exists() {
+            println!("cargo::rerun-if-changed={watched}");
+        }
+    }
+    // HEAD's log grows with every commit, checkout and merge.
+    if let Some(log) = said("git", &["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    let unknown = || "unknown".to_owned();
+    set("WALKBENCH_RUSTC", &said(&rustc, &["--version"]).unwrap_or_else(unknown));
+    set("WALKBENCH_COMMIT", &said("git", &["rev-parse", "HEAD"]).unwrap_or_else(unknown));
+    let dirty = said("git", &["status", "--porcelain", "--untracked-files=no"]);
+    set("WALKBENCH_DIRTY", &dirty.map_or_else(unknown, |changes| (!changes.is_empty()).to_string()));
+    let var = |name: &str| std::env::var(name).unwrap_or_default();
+    set("WALKBENCH_PROFILE", &format!("{} opt-level={}", var("PROFILE"), var("OPT_LEVEL")));
+    set("WALKBENCH_FLAGS", &var("CARGO_ENCODED_RUSTFLAGS").replace('\x1f', " "));
+    set("WALKBENCH_TARGET", &var("TARGET"));
+}
+
+fn set(name: &str, value: &str) {
+    println!("cargo::rustc-env={name}={}", value.lines().next().unwrap_or_default());
+}
+
+/// Standard output of a command that worked, trimmed.
+fn said(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

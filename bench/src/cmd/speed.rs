@@ -1,0 +1,104 @@
+//! `walkbench speed`: how far the model is from what the machine allows, line by line, each with its goal.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use crate::interrupt;
+use crate::measure::clock::Clock;
+use crate::measure::machine::Machine;
+use crate::output::{self, Format};
+use crate::progress::Progress;
+use crate::record::SCHEMA;
+use crate::tables;
+
+mod build;
+mod lines;
+
+use lines::Line;
+
+/// Measure how far the model is from what the machine allows
+///
+/// Calls (prepare, read_begin, walk, read_retry) against the barest loop over the same tables, in a footprint that
+/// fits the second-level cache and in one that fits no cache; faults against zeroing or copying as many pages; how
+/// fast shapes are built, and from how much memory. Members of a line take turns; the ratio is that of neighbours in
+/// time.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  walkbench speed                    takes half a minute and 2 GiB of memory
+  walkbench speed --format json | jq '.lines[] | select(.met == false)'")]
+pub(crate) struct SpeedArgs {
+    /// Decides tables and the order of turns
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// What to print on standard output
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Measures. The exit code does not depend on what was met: this is a report, not a gate.
+///
+/// # Errors
+/// When something cannot be built, or standard output.
+pub(crate) fn run(args: &SpeedArgs) -> Result<ExitCode> {
+    interrupt::listen()?;
+    let clock = Clock::measure();
+    let duels = lines::duels();
+    let progress = Progress::new(duels.len() + 1);
+    let mut found: Vec<Line> = Vec::new();
+    for (i, duel) in duels.iter().enumerate() {
+        progress.step(i, &duel.title);
+        found.extend(duel.run(args.seed, clock)?);
+        if interrupt::is_asked() {
+            break;
+        }
+    }
+    if !interrupt::is_asked() {
+        progress.step(duels.len(), "building");
+        found.extend(build::lines(args.seed)?);
+    }
+    progress.finish();
+    let machine = Machine::read();
+    match args.format {
+        Format::Json => output::print_json(&json!({"schema": SCHEMA, "machine": machine, "lines": found}))?,
+        Format::Text => output::print(&text(&found, &machine))?,
+    }
+    Ok(if interrupt::is_asked() { ExitCode::from(interrupt::EXIT_CODE) } else { ExitCode::SUCCESS })
+}
+
+fn text(found: &[Line], machine: &Machine) -> String {
+    let header = ["what", "who", "ns/page", "limit", "ratio [95 %]", "goal", "met"];
+    let mut table = tables::table(header.map(str::to_owned).to_vec());
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Left);
+    }
+    let dash = || "-".to_owned();
+    let mut last = "";
+    for line in found {
+        let what = if line.what == last { "" } else { line.what.as_str() };
+        last = &line.what;
+        table.add_row([
+            what.to_owned(),
+            line.who.clone(),
+            line.ns_per_page.as_ref().map_or_else(dash, |i| tables::number(i.median)),
+            line.limit_ns_per_page.as_ref().map_or_else(dash, |i| tables::number(i.median)),
+            line.value.as_ref().map_or_else(dash, tables::interval),
+            line.goal_text(),
+            match line.met {
+                Some(true) => "yes",
+                Some(false) => "NO",
+                None => "",
+            }
+            .to_owned(),
+        ]);
+    }
+    let noisy = found.iter().filter(|l| l.noisy).count();
+    let mut text = tables::lines(&table);
+    if noisy > 0 {
+        text += &format!("{noisy} lines are too noisy: more than 30 % of their rounds were disturbed\n");
+    }
+    text + &format!("machine    {}\n", machine.line())
+}

@@ -1,0 +1,201 @@
+//! The lines that compare calls with limits.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use serde::Serialize;
+use walker::backends;
+use workloads::request::RequestKind;
+use workloads::shape::{AbsentTables, Memory, ShapeSpec};
+
+use crate::analysis::Clean;
+use crate::interrupt;
+use crate::measure::clock::Clock;
+use crate::measure::limits::Limit;
+use crate::measure::member::{FrameMember, LimitMember, MakeMember, Member, What};
+use crate::measure::order::Rng;
+use crate::measure::runner::{Block, Plan, Stage, run_group};
+use crate::measure::scene::Recipe;
+use crate::record::Sample;
+use crate::stats::Interval;
+
+/// One line of the report.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Line {
+    /// What is compared.
+    pub(super) what: String,
+    /// Whose figure it is.
+    pub(super) who: String,
+    /// The figure that the goal is about, in `unit`.
+    pub(super) value: Option<Interval>,
+    /// Of `value` and `goal`.
+    pub(super) unit: &'static str,
+    /// What it should be.
+    pub(super) goal: Option<f64>,
+    /// Whether more than the goal is wanted instead of less.
+    pub(super) more_is_better: bool,
+    /// Whether the median is within the goal.
+    pub(super) met: Option<bool>,
+    /// Time of the one that is measured.
+    pub(super) ns_per_page: Option<Interval>,
+    /// Time of the limit.
+    pub(super) limit_ns_per_page: Option<Interval>,
+    /// More rounds were disturbed than can be left out.
+    pub(super) noisy: bool,
+    /// Why there is no figure.
+    pub(super) error: Option<String>,
+}
+
+impl Line {
+    /// `<= 1.5x decode`
+    pub(super) fn goal_text(&self) -> String {
+        let sign = if self.more_is_better { ">=" } else { "<=" };
+        self.goal.map(|g| format!("{sign} {g} {}", self.unit)).unwrap_or_default()
+    }
+}
+
+/// What a line is measured against.
+#[derive(Clone, Copy, Debug)]
+enum Against {
+    Limit(Limit),
+    Zeroing,
+    Copying,
+}
+
+/// Backends against a limit on one footprint.
+#[derive(Clone, Debug)]
+pub(super) struct Duel {
+    /// What is compared.
+    pub(super) title: String,
+    shape: ShapeSpec,
+    size_bytes: u64,
+    request: RequestKind,
+    /// Pages a call; all of them at once if none.
+    call_pages: Option<u64>,
+    against: Against,
+    unit: &'static str,
+    goal: f64,
+}
+
+/// Backends that the goals are about.
+const WHO: [&str; 2] = ["fixed_flags", "map_order"];
+/// 32,768 pages: 256 KiB of entries and as much of slots, half of a 1 MiB second-level cache.
+const IN_L2: u64 = 128 << 20;
+/// 8,388,608 pages: 64 MiB of entries and as much of slots, four times a 32 MiB third-level cache.
+const IN_MEMORY: u64 = 32 << 30;
+/// What faults zero or copy: more than the caches hold.
+const FAULTED: u64 = 256 << 20;
+
+/// All of them, in the order of the report.
+pub(super) fn duels() -> Vec<Duel> {
+    let dense = || ShapeSpec::Dense4k { run_pages: 1, memory: Memory::Tables };
+    let mut all = Vec::new();
+    for (size_bytes, place) in [(IN_L2, "L2"), (IN_MEMORY, "memory")] {
+        let mut add = |what: &str, shape, request, against, unit, goal| {
+            all.push(Duel {
+                title: format!("{what}, {place}"),
+                shape,
+                size_bytes,
+                request,
+                call_pages: None,
+                against,
+                unit,
+                goal,
+            });
+        };
+        let decode = Against::Limit(Limit::Decode);
+        let fill = Against::Limit(Limit::Fill);
+        add("snapshot 4K", dense(), RequestKind::Snapshot, decode, "x decode", 1.5);
+        add("read, present 4K", dense(), RequestKind::FaultRead, decode, "x decode", 2.0);
+        add("write, present 4K", dense(), RequestKind::FaultWrite, decode, "x decode", 2.0);
+        add("snapshot 2M leaves", ShapeSpec::Dense2m, RequestKind::Snapshot, fill, "x fill", 1.5);
+    }
+    let faults = |title: &str, shape, against, unit| Duel {
+        title: title.to_owned(),
+        shape,
+        size_bytes: FAULTED,
+        request: RequestKind::FaultWrite,
+        call_pages: Some(512),
+        against,
+        unit,
+        goal: 3.0,
+    };
+    let absent = ShapeSpec::Absent4k { tables: AbsentTables::Empty };
+    let forked = ShapeSpec::AfterFork { run_pages: 1, broken_permille: 0, memory: Memory::Data };
+    all.push(faults("write fault, anon 4K", absent, Against::Zeroing, "x zero"));
+    all.push(faults("write fault, COW 4K", forked, Against::Copying, "x copy"));
+    all
+}
+
+impl Duel {
+    /// Measures it.
+    ///
+    /// # Errors
+    /// When the tables cannot be built.
+    pub(super) fn run(&self, seed: u64, clock: Clock) -> Result<Vec<Line>> {
+        let call_pages = self.call_pages.unwrap_or(self.size_bytes >> 12);
+        let recipe = Recipe {
+            shape: self.shape.clone(),
+            size_bytes: self.size_bytes,
+            request: self.request,
+            call_pages,
+            seed,
+        };
+        let mut stage = Stage::new(recipe).map_err(|e| anyhow!(e).context(self.title.clone()))?;
+        let make = MakeMember { call_pages, clock };
+        let mut members: Vec<Box<dyn Member>> =
+            WHO.iter().filter_map(|id| backends::dispatch(id, make)).collect();
+        let limit: Box<dyn Member> = match self.against {
+            Against::Limit(limit) => Box::new(LimitMember::new(limit, call_pages, clock)),
+            Against::Zeroing => Box::new(FrameMember::zeroing(clock)),
+            Against::Copying => Box::new(FrameMember::copying(clock)),
+        };
+        let limit_name = limit.name().to_owned();
+        members.push(limit);
+        let plan = Plan {
+            budget: Duration::from_secs(2),
+            min_rounds: 9,
+            max_rounds: 64,
+            block: Duration::from_micros(500),
+            what: What::Call,
+            stages_every: 0,
+        };
+        let (nr_pages, _) = stage.nr_pages_and_calls()?;
+        let mut samples = Vec::new();
+        let mut sink = |b: Block<'_>| {
+            samples.push(Sample {
+                group: self.title.clone(),
+                member: b.member.to_owned(),
+                round: b.round,
+                turn: b.turn,
+                what: b.what,
+                nr_pages: nr_pages * u64::from(b.sweeps),
+                nr_calls: 0,
+                block_ns: b.timing.ns,
+                stages: None,
+                involuntary_switches: b.switches,
+            });
+            Ok(())
+        };
+        let mut rng = Rng::new(seed, &self.title);
+        let outcomes = run_group(&mut stage, &mut members, &plan, &mut rng, &mut sink, &interrupt::is_asked)?;
+        let clean = Clean::new(&samples, What::Call);
+        let lines = outcomes.iter().filter(|o| o.is_backend).map(|o| {
+            let value = clean.ratio(&o.name, &limit_name);
+            Line {
+                what: self.title.clone(),
+                who: o.name.clone(),
+                value,
+                unit: self.unit,
+                goal: Some(self.goal),
+                more_is_better: false,
+                met: value.map(|v| v.median <= self.goal),
+                ns_per_page: clean.ns_per_page(&o.name),
+                limit_ns_per_page: clean.ns_per_page(&limit_name),
+                noisy: clean.is_noisy(),
+                error: o.error.clone(),
+            }
+        });
+        Ok(lines.collect())
+    }
+}

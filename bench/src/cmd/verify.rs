@@ -1,0 +1,195 @@
+//! `walkbench verify`: every cell once against the oracle, with exact counts.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use regex::Regex;
+use serde::Serialize;
+use walker::backends;
+use walker::counters::{Count, Counters};
+use walker::request::Wish;
+use workloads::definition::{Profile, definitions};
+
+use crate::analysis::named;
+use crate::interrupt;
+use crate::measure::clock::Clock;
+use crate::measure::matrix::{self, Group};
+use crate::measure::member::{Checked, MakeMember};
+use crate::measure::scene::Scene;
+use crate::output::{self, Format};
+use crate::progress::Progress;
+use crate::record::{SCHEMA, Skip};
+use crate::tables;
+
+/// Check every answer of every backend against the oracle, once, at small sizes
+///
+/// Every slot of every call is compared with the page tables as far as the API can speak, and every wish must be
+/// fulfilled. Each cell runs twice on tables built from the same seed: its counts must be the same.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  walkbench verify
+  walkbench verify --filter /map_order$ --format json | jq .counts")]
+pub(crate) struct VerifyArgs {
+    /// Only cells whose id matches
+    #[arg(long, value_name = "REGEX")]
+    filter: Option<Regex>,
+    /// Decides tables and wishes
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// What to print on standard output
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Serialize)]
+struct Mismatch {
+    id: String,
+    what: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    schema: u32,
+    cells: usize,
+    mismatches: Vec<Mismatch>,
+    /// Wishes that designs lost as they say they may: cell and how many.
+    lost_wishes: BTreeMap<String, u64>,
+    skipped: Vec<Skip>,
+    counts: BTreeMap<String, BTreeMap<&'static str, u64>>,
+}
+
+/// The smallest cells of every definition: each request with each call size that any profile uses and that fits.
+fn groups(filter: Option<&Regex>) -> Result<Vec<Group>> {
+    let wanted = |id: &str| filter.is_none_or(|f| f.is_match(id));
+    let mut chosen: Vec<Group> = Vec::new();
+    for definition in definitions() {
+        let profiles = [Profile::Smoke, Profile::Quick];
+        let Some(size) = profiles.iter().flat_map(|p| &definition.grid(*p).sizes).min().copied() else {
+            continue;
+        };
+        let mut calls: Vec<u64> =
+            profiles.iter().flat_map(|p| definition.grid(*p).call_pages.clone()).collect();
+        // A call of 7 pages starts and ends in the middle of everything.
+        calls.push(7);
+        calls.sort_unstable();
+        calls.dedup();
+        calls.retain(|n| *n <= size >> 12);
+        for call_pages in calls {
+            for &request in &definition.requests {
+                chosen.extend(matrix::group(definition, size, request, call_pages, &wanted));
+            }
+        }
+    }
+    if chosen.is_empty() {
+        bail!("--filter {}: matches no cell of `walkbench verify`", filter.map_or("", Regex::as_str));
+    }
+    Ok(chosen)
+}
+
+/// Checks.
+///
+/// # Errors
+/// Bad input. What differs is part of the result.
+pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
+    let groups = groups(args.filter.as_ref())?;
+    interrupt::listen()?;
+    let clock = Clock::measure();
+    let progress = Progress::new(groups.len());
+    let mut report = Report {
+        schema: SCHEMA,
+        cells: 0,
+        mismatches: Vec::new(),
+        lost_wishes: BTreeMap::new(),
+        skipped: Vec::new(),
+        counts: BTreeMap::new(),
+    };
+    for (i, group) in groups.iter().enumerate() {
+        progress.step(i, &group.id());
+        for (backend, reason) in &group.skips {
+            report.skipped.push(Skip { id: group.cell_id(backend.id), reason: reason.clone() });
+        }
+        for backend in &group.backends {
+            if interrupt::is_asked() {
+                progress.finish();
+                eprintln!("stopped by Ctrl-C after {} cells", report.cells);
+                return Ok(ExitCode::from(interrupt::EXIT_CODE));
+            }
+            let id = group.cell_id(backend.id);
+            report.cells += 1;
+            match cell(group, backend.id, args.seed, clock) {
+                Ok(checked) => {
+                    if checked.lost_wishes > 0 {
+                        report.lost_wishes.insert(id.clone(), checked.lost_wishes);
+                    }
+                    report.counts.insert(id, named(&checked.counts));
+                }
+                Err(e) => report.mismatches.push(Mismatch { id, what: format!("{e:#}") }),
+            }
+        }
+    }
+    progress.finish();
+    match args.format {
+        Format::Json => output::print_json(&report)?,
+        Format::Text => output::print(&text(&report))?,
+    }
+    Ok(ExitCode::from(u8::from(!report.mismatches.is_empty())))
+}
+
+/// One cell, twice.
+fn cell(group: &Group, backend: &str, seed: u64, clock: Clock) -> Result<Checked> {
+    let once = || -> Result<Checked> {
+        let scene = Scene::new(group.recipe(seed))?;
+        let make = MakeMember { call_pages: group.call_pages, clock };
+        let Some(mut member) = backends::dispatch(backend, make) else { bail!("no backend {backend}") };
+        let checked = member.checked(&scene);
+        scene.discard();
+        Ok(checked?.unwrap_or_default())
+    };
+    let (checked, again) = (once()?, once()?);
+    let (first, second) = (&checked.counts, &again.counts);
+    if let Some(((count, a), (_, b))) = first.iter().zip(second.iter()).find(|(a, b)| a != b) {
+        bail!("{}: {a} the first time, {b} the second, on the same tables", count.name());
+    }
+    if group.request.strongest() == Wish::None && first.get(Count::FaultsIssued) > 0 {
+        bail!("a snapshot issued {} faults", first.get(Count::FaultsIssued));
+    }
+    if first.get(Count::FaultsNeeded) > first.get(Count::FaultsIssued) {
+        bail!("{} faults needed, {} issued", first.get(Count::FaultsNeeded), first.get(Count::FaultsIssued));
+    }
+    Ok(checked)
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    for Mismatch { id, what } in &report.mismatches {
+        text += &format!("{id}\n    {what}\n");
+    }
+    let mut table = tables::table(["backend", "cells", "differ", "skipped"].map(str::to_owned).to_vec());
+    let of = |id: &str, backend: &str| id.rsplit('/').next() == Some(backend);
+    for backend in backends::ALL {
+        let differ = report.mismatches.iter().filter(|m| of(&m.id, backend.id)).count();
+        let right = report.counts.keys().filter(|id| of(id, backend.id)).count();
+        let skipped = report.skipped.iter().filter(|s| of(&s.id, backend.id)).count();
+        if differ + right + skipped > 0 {
+            table.add_row([
+                backend.id.to_owned(),
+                (differ + right).to_string(),
+                differ.to_string(),
+                skipped.to_string(),
+            ]);
+        }
+    }
+    text += &tables::lines(&table);
+    for (id, lost) in &report.lost_wishes {
+        text += &format!("{id}: {lost} wishes lost, as its documentation says\n");
+    }
+    text + &format!(
+        "{} cells, {} differ from the oracle, {} skipped for want of a capability\n",
+        report.cells,
+        report.mismatches.len(),
+        report.skipped.len()
+    )
+}

@@ -1,0 +1,80 @@
+//! Medians with intervals that assume nothing about the distribution.
+//!
+//! The interval of a median is read off the order statistics: the number of sample values below the true median is
+//! binomial(n, 1/2) whatever the distribution. With fewer than six values no pair of them reaches 95 %; then it is the
+//! whole span, and wider than it says on the tin.
+
+use super::Sorted;
+use serde::{Deserialize, Serialize};
+
+/// A median and where the true one lies with 95 % confidence.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Interval {
+    /// The sample's median.
+    pub(crate) median: f64,
+    /// Lower end.
+    pub(crate) lo: f64,
+    /// Upper end.
+    pub(crate) hi: f64,
+}
+
+impl Interval {
+    /// Half the width of the interval in per cent of the median.
+    pub(crate) fn spread_percent(&self) -> f64 {
+        if self.median == 0.0 { 0.0 } else { 50.0 * (self.hi - self.lo) / self.median }
+    }
+}
+
+/// The median of a sample with its 95 % interval.
+pub(crate) fn median_interval(sample: &Sorted) -> Interval {
+    let skip = outside(sample.len());
+    Interval { median: sample.median(), lo: sample.rank(skip), hi: sample.rank(sample.len() - 1 - skip) }
+}
+
+/// The ratio of paired values as a median over the pairs, from their logarithms; none without a pair, or with a value
+/// that is not positive.
+pub(crate) fn ratio_interval(pairs: impl Iterator<Item = (f64, f64)>) -> Option<Interval> {
+    let logs = Sorted::new(pairs.map(|(a, b)| (a / b).ln()).collect())?;
+    let log = median_interval(&logs);
+    Some(Interval { median: log.median.exp(), lo: log.lo.exp(), hi: log.hi.exp() })
+}
+
+/// How many values at each end lie outside the interval: the largest d with 2 P(binomial(n, 1/2) < d) <= 5 %.
+fn outside(n: usize) -> usize {
+    let ln_half = 0.5f64.ln();
+    let (mut ln_term, mut below, mut d) = (n as f64 * ln_half, 0.0, 0);
+    while d < n / 2 {
+        below += ln_term.exp();
+        if 2.0 * below > 0.05 {
+            break;
+        }
+        d += 1;
+        ln_term += ((n - d + 1) as f64).ln() - (d as f64).ln();
+    }
+    d
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_those_of_the_tables() {
+        // Conover, confidence intervals for the median: (n, values outside at each end).
+        for (n, d) in [(1, 0), (5, 0), (6, 0), (8, 0), (9, 1), (15, 3), (20, 5), (50, 17), (100, 39)] {
+            assert_eq!(outside(n), d, "n = {n}");
+        }
+        assert!(outside(2000) > 950, "long samples do not underflow");
+    }
+
+    #[test]
+    fn the_interval_holds_the_median_and_a_ratio_of_equals_is_one() {
+        let sample = Sorted::new((0..40).map(f64::from).collect()).unwrap();
+        let i = median_interval(&sample);
+        assert!(i.lo < i.median && i.median < i.hi);
+        let r = ratio_interval([(2.0, 2.0), (3.0, 3.0)].into_iter()).unwrap();
+        assert_eq!((r.median, r.lo, r.hi), (1.0, 1.0, 1.0));
+        assert!(ratio_interval([(1.0, 0.0)].into_iter()).is_none());
+        assert!(ratio_interval(std::iter::empty()).is_none());
+    }
+}

@@ -1,0 +1,246 @@
+//! `walkbench` from outside: ids, JSON shapes, exit codes, what it writes and what it refuses.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn walkbench(args: &[&str]) -> Output {
+    walkbench_in(Path::new("."), args)
+}
+
+fn walkbench_in(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_walkbench")).args(args).current_dir(folder).output().unwrap()
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Standard output as JSON with a schema number.
+fn json(output: &Output) -> Value {
+    let value: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}\n{}{}", String::from_utf8_lossy(&output.stdout), stderr(output)));
+    assert_eq!(value["schema"], 1);
+    value
+}
+
+fn strings(list: &Value, field: &str) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|v| v[field].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_list_is_json_with_a_schema_and_text_without_it() {
+    let backends = json(&walkbench(&["list", "backends", "--format", "json"]));
+    let map_order = backends["backends"].as_array().unwrap().iter().find(|b| b["id"] == "map_order").unwrap();
+    assert_eq!(map_order["kind"], "historic");
+    assert!(map_order["kernel"].is_string());
+    assert!(map_order["capabilities"].as_array().unwrap().contains(&"snapshot".into()));
+    let workloads = json(&walkbench(&["list", "workloads", "--format", "json"]));
+    assert!(strings(&workloads["workloads"], "id").contains(&"dense_4k".to_owned()));
+    assert!(json(&walkbench(&["list", "questions", "--format", "json"]))["questions"].is_array());
+    for what in ["backends", "workloads", "questions", "cells"] {
+        let output = walkbench(&["list", what]);
+        assert_eq!(code(&output), Some(0), "{what}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        if what != "cells" {
+            assert!(
+                text.lines().all(|l| l.chars().count() <= 100),
+                "list {what} is wider than 100 columns:\n{text}"
+            );
+        }
+        assert!(!text.contains('\u{1b}'), "no colours into a pipe");
+    }
+}
+
+#[test]
+fn cell_ids_have_six_parts_and_the_filter_is_a_regular_expression_on_them() {
+    let cells = json(&walkbench(&["list", "cells", "--format", "json"]));
+    let ids = strings(&cells["cells"], "id");
+    assert!(ids.contains(&"dense_4k@16MiB/snapshot/512/none/1/map_order".to_owned()));
+    assert!(ids.iter().all(|id| id.split('/').count() == 6 && id.split('/').next().unwrap().contains('@')));
+    let filter = "^dense_4k@.*/snapshot/(1|16)/none/1/map_order$";
+    let some = json(&walkbench(&["list", "cells", "--filter", filter, "--format", "json"]));
+    let some = strings(&some["cells"], "id");
+    assert!(!some.is_empty() && some.len() < ids.len());
+    assert!(some.iter().all(|id| ids.contains(id) && id.contains("/snapshot/1")));
+}
+
+#[test]
+fn bad_usage_and_bad_input_exit_with_2_and_say_what_was_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    let under_file = file.join("results");
+    let full = folder.path().to_str().unwrap();
+    for (args, expected) in [
+        (vec!["run", "--profile", "huge"], "smoke, quick"),
+        (vec!["run", "--filter", "("], "unclosed group"),
+        (vec!["run", "--filter", "no_such_cell"], "matches no cell"),
+        (vec!["verify", "--filter", "/no_such_backend$"], "matches no cell"),
+        (vec!["list", "cells", "--filter", "no_such_cell"], "matches no cell"),
+        (vec!["list", "kernels"], "backends, workloads, questions, cells"),
+        (vec!["run", "--out", under_file.to_str().unwrap()], "expected a place where a folder can be made"),
+        (vec!["run", "--out", full], "is not empty"),
+        (vec!["compare"], "unrecognized subcommand"),
+        (vec![], "Usage"),
+    ] {
+        let output = walkbench(&args);
+        assert_eq!(code(&output), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(expected), "{args:?}: {expected:?} not in:\n{}", stderr(&output));
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn verify_finds_no_difference_and_counts_exactly() {
+    let output = walkbench(&["verify", "--format", "json"]);
+    let report = json(&output);
+    assert_eq!(report["mismatches"], Value::Array(vec![]));
+    assert_eq!(code(&output), Some(0));
+    let counts = report["counts"].as_object().unwrap();
+    assert_eq!(report["cells"], counts.len());
+    let snapshot = &counts["dense_4k@2MiB/snapshot/512/none/1/map_order"];
+    assert_eq!((snapshot["ptes_visited"].as_u64(), snapshot["faults_issued"].as_u64()), (Some(512), Some(0)));
+    // The same again, to the last digit.
+    let again = json(&walkbench(&["verify", "--filter", "map_order", "--format", "json"]));
+    for (id, counts_again) in again["counts"].as_object().unwrap() {
+        assert_eq!(counts_again, &counts[id], "{id}");
+    }
+}
+
+#[test]
+fn a_smoke_run_prints_json_and_leaves_a_folder_that_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let filter = "@2MiB/(snapshot|fault_write)/512/";
+    let output = walkbench_in(
+        folder.path(),
+        &["run", "--profile", "smoke", "--filter", filter, "--out", "mine", "--format", "json"],
+    );
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let printed = json(&output);
+    assert!(printed["machine"]["vcpus"].as_u64() > Some(0) && printed["questions"].is_array());
+    let cells = printed["cells"].as_array().unwrap();
+    let of = |id: &str| cells.iter().find(|c| c["id"] == id).unwrap_or_else(|| panic!("no {id}"));
+    let cell = of("dense_4k@2MiB/snapshot/512/none/1/map_order");
+    assert_eq!((&cell["backend"], &cell["workload"]), (&"map_order".into(), &"dense_4k".into()));
+    assert_eq!((&cell["request"], &cell["call_pages"]), (&"snapshot".into(), &512.into()));
+    assert_eq!((&cell["churn"], &cell["error"]), (&"none".into(), &Value::Null));
+    let ns = &cell["ns_per_page"];
+    assert!(ns["lo"].as_f64() <= ns["median"].as_f64() && ns["median"].as_f64() <= ns["hi"].as_f64());
+    for stage in ["prepare", "walk", "fault", "retry", "consume"] {
+        assert!(cell["stages"][stage].is_number(), "{stage}");
+    }
+    for limit in ["copy", "load", "decode", "fill"] {
+        assert!(cell["limit"][format!("{limit}_ns_per_page")].as_f64() > Some(0.0), "{limit}");
+    }
+    for quantile in ["p50", "p99", "p999", "max"] {
+        assert!(cell["latency_ns"][quantile].is_u64(), "{quantile}");
+    }
+    assert_eq!(cell["counts"]["ptes_visited"], 512);
+    assert!(cell["marks"].is_array());
+
+    let mine = folder.path().join("mine");
+    let run: Value = serde_json::from_slice(&fs::read(mine.join("run.json")).unwrap()).unwrap();
+    assert_eq!((&run["schema"], &run["state"], &run["seed"]), (&1.into(), &"complete".into(), &1.into()));
+    assert_eq!(run["cells"], printed["cells"]);
+    assert_eq!(run["command"][0], "run");
+    let groups: Vec<&str> = run["groups"].as_array().unwrap().iter().map(|g| g.as_str().unwrap()).collect();
+    let samples = fs::read_to_string(mine.join("samples.jsonl")).unwrap();
+    assert!(samples.ends_with('\n'));
+    for line in samples.lines() {
+        let sample: Value = serde_json::from_str(line).unwrap();
+        assert!(groups.contains(&sample["group"].as_str().unwrap()), "{line}");
+        assert!(sample["block_ns"].is_u64() && sample["nr_pages"].as_u64() > Some(0), "{line}");
+    }
+    let names: Vec<_> = fs::read_dir(&mine).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "nothing but run.json and samples.jsonl: {names:?}");
+
+    // A second run never writes over the first.
+    let again =
+        walkbench_in(folder.path(), &["run", "--profile", "smoke", "--filter", filter, "--out", "mine"]);
+    assert_eq!(code(&again), Some(2));
+    assert!(stderr(&again).contains("never overwritten"));
+    assert_eq!(fs::read_to_string(mine.join("samples.jsonl")).unwrap(), samples);
+}
+
+#[test]
+fn text_tables_fit_100_columns_and_default_folders_get_names_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["run", "--profile", "smoke", "--filter", "^dense_4k@2MiB/"];
+    for _ in 0..2 {
+        let output = walkbench_in(folder.path(), &args);
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let results = text.lines().filter(|l| !l.starts_with("machine") && !l.starts_with("results"));
+        for line in results {
+            assert!(line.chars().count() <= 100, "wider than 100 columns: {line}");
+        }
+        for word in ["map_order", "(decode)", "machine", "command    walkbench run --profile smoke", "spread"]
+        {
+            assert!(text.contains(word), "{word:?} not in:\n{text}");
+        }
+    }
+    let results = folder.path().join("results");
+    assert_eq!(fs::read_dir(results).unwrap().count(), 2);
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_walkbench"))
+        .args(["list", "cells", "--format", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn ctrl_c_keeps_what_was_measured_and_exits_with_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_walkbench"))
+        .args(["run", "--out", "mine", "--format", "json"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Once the first block is on disk.
+    let samples = folder.path().join("mine/samples.jsonl");
+    while fs::metadata(&samples).map_or(0, |m| m.len()) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), Some(130), "{}", stderr(&output));
+    assert_eq!(json(&output)["state"], "interrupted");
+    let run: Value = serde_json::from_slice(&fs::read(folder.path().join("mine/run.json")).unwrap()).unwrap();
+    assert_eq!(run["state"], "interrupted");
+    assert!(stderr(&output).contains("stopped by Ctrl-C"));
+}
+
+#[test]
+fn completions_know_the_sub_commands_and_help_shows_examples() {
+    let script = String::from_utf8(walkbench(&["completions", "bash"]).stdout).unwrap();
+    let help = String::from_utf8(walkbench(&["--help"]).stdout).unwrap();
+    for command in ["run", "list", "verify", "conform", "speed", "capture", "completions"] {
+        assert!(script.contains(&format!("walkbench__subcmd__{command}")) || script.contains(command));
+        assert!(help.contains(command));
+    }
+    assert!(help.contains("Examples:"));
+    for planned in ["compare", "report", "export", "gate", "live", "doctor"] {
+        assert!(!help.contains(&format!("  {planned} ")), "{planned} is not there yet");
+    }
+}

@@ -1,0 +1,41 @@
+//! `noop` (control): touches nothing, so that what remains is the harness.
+//!
+//! **Promises** nothing and says nothing: every slot is unreached. It has every capability, so that no cell skips it.
+//!
+//! **Costs** the canonical loop around it: the sequence, the driver's lock, the check.
+
+use crate::addr::{PageRange, VirtAddr};
+use crate::backend::{Backend, Capability, Info, Kind, PageView};
+use crate::counters::Counters;
+use crate::mirror::DeviceTable;
+use crate::mm::{Errno, Mm};
+use crate::notifier::Subscription;
+use crate::request::Request;
+
+/// The backend. See the module.
+#[derive(Debug)]
+pub struct Noop {
+    range: PageRange,
+}
+
+impl Backend for Noop {
+    const INFO: Info =
+        Info { id: "noop", kernel: "none", kind: Kind::Control, capabilities: &Capability::ALL };
+
+    fn new(_: usize) -> Self {
+        Noop { range: PageRange::pages(VirtAddr::new(0), 0) }
+    }
+    fn prepare<C: Counters>(&mut self, request: &Request<'_>, _: &mut C) {
+        self.range = request.range;
+    }
+    fn walk<C: Counters>(&mut self, _: &Mm, _: &Subscription, seq: u64, _: &mut C) -> Result<u64, Errno> {
+        Ok(seq)
+    }
+    fn consume<C: Counters>(&mut self, _: &mut DeviceTable, _: &mut C) {}
+    fn view(&self, _: usize) -> PageView {
+        PageView::Unreached
+    }
+    fn range(&self) -> PageRange {
+        self.range
+    }
+}

@@ -296,3 +296,92 @@ fn next_size(cur: u64) -> u64 {
         _ => RA_PAGES,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::VirtAddr;
+    use crate::arch::Geometry;
+    use crate::memory::PhysConfig;
+    use crate::mm::mmap::{MapFlags, MapKind};
+    use crate::mm::system::Settings;
+    use crate::mm::touch::Access;
+    use crate::notifier::{Invalidate, Subscription};
+
+    const RW: VmFlags = VmFlags::READ.union(VmFlags::WRITE);
+
+    fn page(i: u64) -> VirtAddr {
+        VirtAddr::new(0x2000_0000_0000).add_pages(i)
+    }
+    fn pages(i: u64, nr: u64) -> PageRange {
+        PageRange::pages(page(i), nr)
+    }
+    fn setup(nr: u64) -> (Arc<System>, Arc<Mm>) {
+        let memory = PhysConfig { nr_frames: 1 << 16, host_huge_pages: false };
+        let sys = System::new(memory, Settings::default()).unwrap();
+        let mm = Mm::new(&sys, Geometry::FourLevel).unwrap();
+        let kind = MapKind::FileShared { file: File::block(&sys), writable: true };
+        mm.mmap(pages(0, nr), RW, kind, MapFlags::default(), 0).unwrap();
+        (sys, mm)
+    }
+    fn entry(mm: &Mm, i: u64) -> Entry {
+        let Ok(pmd) = mm.lookup(page(i), Level::Pmd) else { return Entry::NONE };
+        mm.lock_pte_table(pmd).map_or(Entry::NONE, |(t, _)| t.ptep_get(page(i).index(Level::Pte)))
+    }
+
+    /// Notes the events it hears of.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(EventKind, PageRange)>>);
+    impl Invalidate for Heard {
+        fn invalidate(&self, sub: &Subscription, event: &Event, cur_seq: u64) -> bool {
+            sub.set_seq(cur_seq);
+            self.0.lock().push((event.kind, event.range));
+            true
+        }
+    }
+
+    #[test]
+    fn a_read_page_becomes_writable_by_a_write_fault_and_msync_takes_that_back_in_an_event() {
+        let (_sys, mm) = setup(8);
+        mm.touch(page(2), Access::Read).unwrap();
+        assert!(entry(&mm, 2).is_present() && !entry(&mm, 2).is_write());
+        mm.touch(page(2), Access::Write(5)).unwrap();
+        assert!(entry(&mm, 2).is_write() && entry(&mm, 2).is_dirty());
+        let heard = Arc::new(Heard::default());
+        let sub = mm.notifier.insert(pages(0, 8), Arc::clone(&heard) as Arc<dyn Invalidate>);
+        mm.msync(pages(0, 8)).unwrap();
+        assert!(!entry(&mm, 2).is_write() && !entry(&mm, 2).is_dirty());
+        assert_eq!(*heard.0.lock(), [(EventKind::ProtectionPage, pages(2, 1))]);
+        mm.msync(pages(0, 8)).unwrap();
+        assert_eq!(heard.0.lock().len(), 1, "nothing is dirty any more");
+        mm.notifier.remove(&sub);
+        assert_eq!(mm.msync(pages(4, 8)), Err(Errno::NoMem));
+    }
+
+    #[test]
+    fn the_cache_goes_with_the_last_close_and_the_contents_stay() {
+        let (sys, mm) = setup(8);
+        mm.touch(page(1), Access::Write(77)).unwrap();
+        assert_eq!(File::block(&sys).inode().nr_cached(), RA_PAGES);
+        mm.munmap(pages(0, 8)).unwrap();
+        let file = File::block(&sys);
+        assert_eq!(file.inode().nr_cached(), 0);
+        mm.mmap(pages(0, 8), RW, MapKind::FilePrivate(file), MapFlags::default(), 0).unwrap();
+        assert_eq!(mm.touch(page(1), Access::Read), Ok(77));
+    }
+
+    #[test]
+    fn a_cpu_that_waited_for_the_read_faults_around_and_a_device_maps_one_page() {
+        let (_sys, mm) = setup(64);
+        // Read-around brings the 32 pages from 4 on and marks 28, 8 before their end: that one is not mapped ahead.
+        mm.touch(page(20), Access::Read).unwrap();
+        let mapped: Vec<_> = (0..64).filter(|&i| entry(&mm, i).is_present()).collect();
+        assert_eq!(mapped, (16..32).filter(|&i| i != 28).collect::<Vec<_>>());
+        let (_sys, mm) = setup(64);
+        let vmas = mm.mmap_read();
+        let vma = vmas.find(page(20)).unwrap();
+        let flags = crate::mm::fault::FaultFlags::REMOTE;
+        mm.locked(&vmas).handle_mm_fault(vma, page(20), flags, &mut crate::counters::NoCounts);
+        assert_eq!((0..64).filter(|&i| entry(&mm, i).is_present()).collect::<Vec<_>>(), [20]);
+    }
+}

@@ -229,3 +229,130 @@ impl Mm {
         if gap { Err(Errno::NoMem) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::{Level, VirtAddr};
+    use crate::arch::Geometry;
+    use crate::memory::PhysConfig;
+    use crate::mm::madvise::Advice;
+    use crate::mm::mmap::{MapFlags, MapKind};
+    use crate::mm::system::{Settings, System, ThpMode};
+    use crate::mm::touch::Access;
+
+    const RW: VmFlags = VmFlags::READ.union(VmFlags::WRITE);
+    const AT: u64 = 0x2000_0000_0000;
+
+    fn system(shmem_thp: ThpMode) -> Arc<System> {
+        let memory = PhysConfig { nr_frames: 1 << 16, host_huge_pages: false };
+        System::new(memory, Settings { shmem_thp, ..Settings::default() }).unwrap()
+    }
+    fn page(i: u64) -> VirtAddr {
+        VirtAddr::new(AT).add_pages(i)
+    }
+    fn pages(i: u64, nr: u64) -> PageRange {
+        PageRange::pages(page(i), nr)
+    }
+    fn present(mm: &Mm, i: u64) -> bool {
+        let Ok(pmd) = mm.lookup(page(i), Level::Pmd) else { return false };
+        let e = pmd.read();
+        e.is_huge()
+            || e.is_table() && mm.phys().table(e.pfn()).ptep_get(page(i).index(Level::Pte)).is_present()
+    }
+    fn is_huge(mm: &Mm, i: u64) -> bool {
+        mm.lookup(page(i), Level::Pmd).is_ok_and(|pmd| pmd.read().is_huge())
+    }
+
+    #[test]
+    fn a_hole_in_a_huge_folio_splits_it_and_only_the_hole_loses_its_contents() {
+        let sys = system(ThpMode::Always);
+        let before = sys.phys.nr_used();
+        {
+            let mm = Mm::new(&sys, Geometry::FourLevel).unwrap();
+            mm.mmap(pages(0, 512), RW, MapKind::SharedAnon, MapFlags::default(), 0).unwrap();
+            mm.touch(page(278), Access::Write(7)).unwrap();
+            assert!(is_huge(&mm, 0));
+            for i in 0..512 {
+                mm.touch(page(i), Access::Write(i as u8)).unwrap();
+            }
+            mm.madvise(pages(290, 8), Advice::Remove).unwrap();
+            assert!(!present(&mm, 289) && !present(&mm, 298));
+            for i in (218..446).chain(0..512) {
+                let expected = if (290..298).contains(&i) { 0 } else { i as u8 };
+                if i % 2 == 0 {
+                    mm.touch(page(i), Access::Write(expected)).unwrap();
+                }
+                assert_eq!(mm.touch(page(i), Access::Read), Ok(expected), "page {i}");
+            }
+            assert!(!is_huge(&mm, 0));
+        }
+        crate::memory::rcu::flush();
+        assert_eq!(sys.phys.nr_used(), before);
+    }
+
+    #[test]
+    fn a_partial_mprotect_of_a_huge_shared_folio_drops_its_leaf_and_faults_bring_base_pages_back() {
+        let sys = system(ThpMode::Madvise);
+        let mm = Mm::new(&sys, Geometry::FourLevel).unwrap();
+        mm.mmap(pages(0, 512), RW, MapKind::SharedAnon, MapFlags::default(), 0).unwrap();
+        mm.touch(page(0), Access::Write(1)).unwrap();
+        assert!(!is_huge(&mm, 0), "shmem_enabled=advise wants MADV_HUGEPAGE");
+        mm.munmap(pages(0, 512)).unwrap();
+        mm.mmap(pages(0, 512), RW, MapKind::SharedAnon, MapFlags::default(), 0).unwrap();
+        mm.madvise(pages(0, 512), Advice::Hugepage).unwrap();
+        mm.touch(page(5), Access::Write(9)).unwrap();
+        assert!(is_huge(&mm, 0));
+        mm.mprotect(pages(0, 8), VmFlags::READ).unwrap();
+        assert!(!present(&mm, 0) && !present(&mm, 100));
+        assert_eq!(mm.touch(page(5), Access::Read), Ok(9));
+        assert!(present(&mm, 5) && !is_huge(&mm, 0));
+    }
+
+    #[test]
+    fn truncation_takes_private_copies_too_and_a_hole_leaves_them() {
+        let sys = system(ThpMode::Never);
+        let before = sys.phys.nr_used();
+        {
+            let file = File::tmpfs(&sys);
+            file.truncate(32).unwrap();
+            file.write(0, 32, b'f').unwrap();
+            let mm = Mm::new(&sys, Geometry::FourLevel).unwrap();
+            mm.mmap(pages(0, 40), RW, MapKind::FilePrivate(Arc::clone(&file)), MapFlags::default(), 0)
+                .unwrap();
+            mm.touch(page(3), Access::Write(3)).unwrap();
+            mm.touch(page(20), Access::Write(20)).unwrap();
+            let child = mm.fork().unwrap();
+            assert_eq!(mm.touch(page(32), Access::Read), Err(crate::mm::touch::Signal::Bus));
+            assert_eq!(mm.touch(page(4), Access::Read), Ok(b'f'));
+            file.punch(0, 16).unwrap();
+            assert!(present(&mm, 3) && !present(&mm, 4));
+            assert_eq!(mm.touch(page(3), Access::Read), Ok(3));
+            assert_eq!(mm.touch(page(4), Access::Read), Ok(0));
+            file.truncate(20).unwrap();
+            assert!(!present(&mm, 20) && !present(&child, 20) && present(&child, 3));
+            assert_eq!(mm.touch(page(20), Access::Read), Err(crate::mm::touch::Signal::Bus));
+        }
+        crate::memory::rcu::flush();
+        assert_eq!(sys.phys.nr_used(), before);
+    }
+
+    #[test]
+    fn a_hole_needs_a_shared_writable_mapping() {
+        let sys = system(ThpMode::Never);
+        let file = File::tmpfs(&sys);
+        file.truncate(8).unwrap();
+        let mm = Mm::new(&sys, Geometry::FourLevel).unwrap();
+        let map = |i, kind| mm.mmap(pages(i, 4), VmFlags::READ, kind, MapFlags::default(), 0).unwrap();
+        map(0, MapKind::Anon);
+        map(8, MapKind::FilePrivate(Arc::clone(&file)));
+        map(16, MapKind::FileShared { file: file.reopen(), writable: false });
+        map(24, MapKind::FileShared { file, writable: true });
+        let remove = |i| mm.madvise(pages(i, 4), Advice::Remove);
+        assert_eq!(remove(0), Err(Errno::Inval));
+        assert_eq!(remove(8), Err(Errno::Access));
+        assert_eq!(remove(16), Err(Errno::Access));
+        assert_eq!(remove(24), Ok(()));
+        assert_eq!(remove(26), Err(Errno::NoMem));
+    }
+}

@@ -72,17 +72,12 @@ fn build(e: Entry) -> u64 {
 
 #[inline(always)]
 fn decode(table: Table<'_>, first: usize, out: &mut [u64]) {
-    for (k, slot) in out.iter_mut().enumerate() {
-        let e = table.ptep_get(first + k);
-        *slot = if e.is_plain_present() { build(e) } else { 0 };
-    }
+    table.map_entries(first, out, |e| if e.is_present() { build(e) } else { 0 });
 }
 
 #[inline(always)]
 fn load(table: Table<'_>, first: usize, out: &mut [u64]) {
-    for (k, slot) in out.iter_mut().enumerate() {
-        *slot = table.ptep_get(first + k).bits();
-    }
+    table.map_entries(first, out, Entry::bits);
 }
 
 #[inline(always)]

@@ -4,9 +4,7 @@
 //! store by another thread meanwhile is the machine's business and not a Rust data race: it is seen or not, per
 //! aligned entry. What is fastest depends on the footprint; callers try all of [`BulkCopy::available`].
 
-use crate::arch::Entry;
 use crate::memory::Table;
-use crate::sync::Ordering::Relaxed;
 
 /// How the bytes are moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,29 +53,7 @@ impl BulkCopy {
     }
 }
 
-/// Entries that one round of [`Table::map_entries`] takes: unrolled by hand, since the compiler does not unroll a loop
-/// with a decision in it.
-const UNROLLED: usize = 8;
-
 impl Table<'_> {
-    /// Stores `f` of entries `first..first + out.len()`, each read once, relaxed, in order: the barest loop over a table
-    /// that looks at every entry. (Indexed by [`Table::ptep_get`] and not unrolled, it takes half as long again.)
-    ///
-    /// # Panics
-    /// If the entries would run past the table.
-    #[inline(always)]
-    pub fn map_entries(self, first: usize, out: &mut [u64], f: impl Fn(Entry) -> u64) {
-        let (from, from_rest) = self.entries()[first..first + out.len()].as_chunks::<UNROLLED>();
-        let (to, to_rest) = out.as_chunks_mut::<UNROLLED>();
-        for (to, from) in to.iter_mut().zip(from) {
-            for k in 0..UNROLLED {
-                to[k] = f(Entry::from_bits(from[k].load(Relaxed)));
-            }
-        }
-        for (to, from) in to_rest.iter_mut().zip(from_rest) {
-            *to = f(Entry::from_bits(from.load(Relaxed)));
-        }
-    }
     /// Copies entries `first..first + out.len()` as they stand. Streaming stores are ordered before it returns.
     ///
     /// # Panics
@@ -156,6 +132,7 @@ mod imp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::Entry;
     use crate::memory::{Phys, PhysConfig};
 
     #[test]
@@ -169,8 +146,6 @@ mod tests {
                 table.copy_entries(first, &mut out, way);
                 let expected: Vec<u64> = (first..first + n).map(|i| i as u64 * 0x1001).collect();
                 assert_eq!(out, expected, "{way:?} {first}+{n}");
-                table.map_entries(first, &mut out, |e| e.bits() + 1);
-                assert!(out.iter().zip(&expected).all(|(got, e)| *got == e + 1), "{first}+{n}");
             }
         }
     }

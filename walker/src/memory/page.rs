@@ -182,8 +182,9 @@ impl Page {
     /// `folio_trylock`.
     #[inline]
     pub fn try_lock(&self) -> bool {
-        // Acquire pairs with the release of `unlock`.
-        self.flags.fetch_or(PG_LOCKED, Acquire) & PG_LOCKED == 0
+        // Acquire pairs with the release of `unlock`. Release: what somebody did before it found the lock taken is seen
+        // by the holder after its unlock, which then finishes it (`System::unlock_folio`).
+        self.flags.fetch_or(PG_LOCKED, AcqRel) & PG_LOCKED == 0
     }
     /// `folio_lock`: spins, then yields; holders never sleep for long in the model.
     pub fn lock_folio(&self) {
@@ -195,7 +196,7 @@ impl Page {
     /// `folio_unlock`.
     #[inline]
     pub fn unlock(&self) {
-        self.flags.fetch_and(!PG_LOCKED, Release);
+        self.flags.fetch_and(!PG_LOCKED, AcqRel);
     }
     /// PG_locked.
     #[inline]

@@ -182,7 +182,7 @@ impl MigrateVma<'_, '_> {
                             (_, Backing::File(file)) => self.family.split_file_folio(file.inode(), head),
                             _ => false,
                         };
-                        folio.unlock();
+                        mm.system().unlock_folio(head);
                         split
                     };
                     phys.put(head, 1);
@@ -281,7 +281,7 @@ impl MigrateVma<'_, '_> {
         for page in &mut self.pages {
             if let Some(pfn) = page.src.filter(|_| !page.migrate) {
                 family.remove_migration_ptes(phys.page(pfn).index(), 1, pfn, pfn, false);
-                phys.page(pfn).unlock();
+                family.system().unlock_folio(pfn);
                 phys.put(pfn, 1);
                 page.src = None;
             }
@@ -361,7 +361,7 @@ impl MigrateVma<'_, '_> {
     fn finalize(self) {
         let phys = self.at.mm.phys();
         let unlock_put = |pfn: Pfn| {
-            phys.page(pfn).unlock();
+            self.at.mm.system().unlock_folio(pfn);
             phys.put(pfn, 1);
         };
         for page in &self.pages {
@@ -572,7 +572,7 @@ impl Locked<'_> {
                     if family.make_exclusive(pfn, self.mm, addr, owner) {
                         return Some(pfn);
                     }
-                    page.unlock();
+                    family.system().unlock_folio(pfn);
                 }
                 phys.put_folio(pfn, 1);
                 None
@@ -704,7 +704,7 @@ impl Vmf<'_> {
                 c.add(Count::FaultsExclusive, 1);
             }
         });
-        folio.unlock();
+        mm.system().unlock_folio(head);
         phys.put(head, 1);
         VmFault::empty()
     }
@@ -836,7 +836,7 @@ impl Mm {
                     mapped(addr.add_pages(i as u64), pfn);
                     nr_mapped += 1;
                 }
-                self.phys().page(pfn).unlock();
+                self.system().unlock_folio(pfn);
                 self.phys().put(pfn, 1);
             }
             if nr_mapped < part.nr_pages() {

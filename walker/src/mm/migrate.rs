@@ -284,6 +284,8 @@ impl Family<'_> {
     /// `remove_migration_ptes`: entries that name one of the `nr` pages from `src` on map the corresponding page of
     /// `dst` again. `index` is the page offset of the first. With `unused` pages of zeros become the zero page.
     pub(crate) fn remove_migration_ptes(&self, index: u64, nr: u64, src: Pfn, dst: Pfn, unused: bool) {
+        // A mapping in a locked VMA makes the page mlocked: whoever comes later maps it too, zeros or not.
+        let mut mlocked = vec![false; if unused { nr as usize } else { 0 }];
         self.rmap_walk_anon(index, nr, &mut |mm, vma, part| {
             mm.for_each_entry(
                 part,
@@ -301,8 +303,13 @@ impl Family<'_> {
                     if pfn < src || pfn >= src.add(nr) {
                         return;
                     }
-                    let new = dst.add(pfn.get() - src.get());
-                    let zero = if unused { mm.zero_page_instead(vma, new, e) } else { None };
+                    let nth = (pfn.get() - src.get()) as usize;
+                    let new = dst.add(nth as u64);
+                    let mut zero = None;
+                    if unused && !mlocked[nth] {
+                        zero = mm.zero_page_instead(vma, new, e);
+                        mlocked[nth] = zero.is_none() && vma.has(VmFlags::LOCKED);
+                    }
                     table.set(i, zero.unwrap_or_else(|| mm.remigrated(vma, new, e)));
                 },
             );
@@ -328,7 +335,9 @@ impl Family<'_> {
             return Err(Errno::Again);
         }
         self.try_to_migrate(head, folio.order() == PMD_ORDER);
+        let no_lookups = cached.then(|| self.system().lock_swap_cache());
         if phys.mapcount(head) > 0 || !folio.freeze(1 + pins) {
+            drop(no_lookups);
             self.remove_migration_ptes(index, nr, head, head, false);
             return Err(Errno::Again);
         }
@@ -346,6 +355,7 @@ impl Family<'_> {
             phys.clear_anon_exclusive(head.add(i));
             page.unfreeze(each);
         }
+        drop(no_lookups);
         if nr == PAGES_PER_PMD {
             phys.cut(head);
         }
@@ -381,7 +391,7 @@ impl Locked<'_> {
                 let moves = phys.mapcount(head) == 0 && page.refs() == 1 && !page.has(PG_SWAPCACHE);
                 if !moves {
                     family.remove_migration_ptes(page.index(), 1 << page.order(), head, head, false);
-                    page.unlock();
+                    self.mm.system().unlock_folio(head);
                     phys.put(head, 1);
                 }
                 moves
@@ -398,7 +408,7 @@ impl Locked<'_> {
                     moved += 1;
                 }
                 family.remove_migration_ptes(index, 1 << order, src, dst.unwrap_or(src), false);
-                page.unlock();
+                self.mm.system().unlock_folio(src);
                 phys.put(src, 1);
                 if let Some(dst) = dst {
                     phys.page(dst).unlock();

@@ -104,7 +104,7 @@ impl Locked<'_> {
         } else {
             inode_of(vma).is_some_and(|inode| family.split_file_folio(inode, head))
         };
-        phys.page(head).unlock();
+        self.mm.system().unlock_folio(head);
         phys.put(head, 1);
         split
     }
@@ -373,7 +373,7 @@ impl Family<'_> {
                 if let Some(inode) = inode_of(vma) {
                     self.shrink_file_folio(inode, head, &mut list);
                 }
-                phys.page(head).unlock();
+                self.system().unlock_folio(head);
                 phys.put(head, 1);
             }
         }
@@ -552,3 +552,6 @@ impl Mm {
         go_on.get()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

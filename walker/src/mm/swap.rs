@@ -264,14 +264,55 @@ impl System {
         self.phys.put(head, nr as i32);
         true
     }
-    /// `free_swap_cache`: as [`System::free_swap`] for a folio that the caller has not locked, if nobody maps it.
+    /// `free_swap_cache`: as [`System::free_swap`] for a folio that the caller has not locked, if nobody maps it. Whoever
+    /// takes the last mapping or the last name away calls it, with a reference held, and so does
+    /// [`System::unlock_folio`] for those who found the folio locked. Hence no folio stays in the swap cache alone; in the
+    /// kernel such leftovers wait on the LRU list for reclaim.
     pub(crate) fn free_swap_cache(&self, pfn: Pfn) {
         let head = self.phys.head(pfn);
         let page = self.phys.page(head);
-        if page.has(PG_SWAPCACHE) && self.phys.mapcount(head) == 0 && page.try_lock() {
+        while page.has(PG_SWAPCACHE)
+            && self.phys.mapcount(head) == 0
+            && !self.is_swap_named(head)
+            && page.try_lock()
+        {
             self.free_swap(head);
+            // Another of its slots may have lost its last name meanwhile: look again.
             page.unlock();
         }
+    }
+    /// Whether an entry names a slot of the folio, or it has none.
+    fn is_swap_named(&self, head: Pfn) -> bool {
+        let page = self.phys.page(head);
+        let mut map = self.swap.map.lock();
+        // Both the flag and the slot change under the map's lock only.
+        !page.has(PG_SWAPCACHE) || {
+            let first = page.private() - 1;
+            (first..first + (1 << page.order())).any(|s| map.slot(s).count > 0)
+        }
+    }
+    /// `folio_unlock` of a folio that may be in the swap cache, with a reference held: what became the cache's alone
+    /// while it was locked leaves it.
+    pub(crate) fn unlock_folio(&self, head: Pfn) {
+        self.phys.page(head).unlock();
+        self.free_swap_cache(head);
+    }
+    /// A mapping of `pfn` by one PTE is gone, and with the last one the swap cache's claim
+    /// (`free_folio_and_swap_cache`).
+    pub(crate) fn unmap_pte(&self, pfn: Pfn) {
+        self.phys.remove_rmap_pte(pfn);
+        self.free_swap_cache(pfn);
+        self.phys.put_folio(pfn, 1);
+    }
+    /// As [`System::unmap_pte`] for a huge leaf.
+    pub(crate) fn unmap_huge(&self, head: Pfn) {
+        self.phys.remove_rmap_huge(head);
+        self.free_swap_cache(head);
+        self.phys.put(head, 1);
+    }
+    /// Keeps lookups out of the swap cache while a folio in it has no references to take.
+    pub(crate) fn lock_swap_cache(&self) -> impl Sized {
+        self.swap.map.lock()
     }
     /// An entry that named this slot is gone (`free_swap_and_cache_nr`): what only the swap cache keeps goes with it.
     pub(crate) fn swap_free_entry(&self, slot: u64) {
@@ -382,7 +423,7 @@ impl System {
             Found::Cached(pfn) => self.phys.put_folio(pfn, 1),
             Found::Claimed(_) => {
                 if let Some(pfn) = self.read_swapped(slot, true) {
-                    self.phys.page(pfn).unlock();
+                    self.unlock_folio(pfn);
                     self.phys.put(pfn, 1);
                 }
             }
@@ -427,7 +468,7 @@ impl Vmf<'_> {
         let head = phys.head(pfn);
         let folio = phys.page(head);
         let give_up = || {
-            folio.unlock();
+            system.unlock_folio(head);
             phys.put(head, 1);
             VmFault::empty()
         };

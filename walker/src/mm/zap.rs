@@ -85,8 +85,7 @@ impl Mm {
                 } else if !vma.is_anonymous() {
                     self.zap_huge_file_leaf(vma, e);
                 } else if self.phys().page(e.pfn()).kind() != PageKind::HugeZero {
-                    self.phys().remove_rmap_huge(e.pfn());
-                    self.phys().put(e.pfn(), 1);
+                    self.system().unmap_huge(e.pfn());
                 }
                 return;
             }
@@ -130,7 +129,7 @@ impl Mm {
                 if e.is_dirty() && self.phys().page(e.pfn()).kind() == PageKind::File {
                     self.phys().page(self.phys().head(e.pfn())).set(PG_DIRTY);
                 }
-                self.phys().unmap_pte(e.pfn());
+                self.system().unmap_pte(e.pfn());
             }
             return left;
         }
@@ -148,6 +147,7 @@ impl Mm {
                 self.phys().unmap_pte(swp.pfn());
             } else {
                 // A reference, but no mapping.
+                self.system().free_swap_cache(swp.pfn());
                 self.phys().put_folio(swp.pfn(), 1);
             }
         } else if swp.is_migration() {

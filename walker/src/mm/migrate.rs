@@ -9,7 +9,9 @@
 
 use crate::addr::{Level, PAGES_PER_PMD, PMD_ORDER, PageRange, Pfn, VirtAddr};
 use crate::arch::{Entry, SwpEntry, SwpType};
-use crate::memory::page::{PG_DIRTY, PG_LAZYFREE, PG_LOCKED, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE};
+use crate::memory::page::{
+    PG_DIRTY, PG_HWPOISON, PG_LAZYFREE, PG_LOCKED, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE,
+};
 use crate::memory::{PageKind, Table};
 use crate::mm::huge::pmd_span;
 use crate::mm::protect::Change;
@@ -244,7 +246,11 @@ impl Mm {
     /// `try_to_map_unused_to_zeropage`: the zero page instead of a page that holds only zeros.
     fn zero_page_instead(&self, vma: &Vma, pfn: Pfn, old: Entry) -> Option<Entry> {
         let page = self.phys().page(pfn);
-        if page.order() > 0 || page.has(PG_MLOCKED) || vma.has(VmFlags::LOCKED) || !self.phys().is_zeroed(pfn)
+        if page.order() > 0
+            || page.has(PG_MLOCKED)
+            || page.has(PG_HWPOISON)
+            || vma.has(VmFlags::LOCKED)
+            || !self.phys().is_zeroed(pfn)
         {
             return None;
         }
@@ -347,7 +353,8 @@ impl Family<'_> {
         let each = 1 + i32::from(cached);
         for i in (0..nr).rev() {
             let page = phys.page(head.add(i));
-            page.prepare(PageKind::Anon, 0, flags);
+            let poisoned = if page.has(PG_HWPOISON) { PG_HWPOISON } else { 0 };
+            page.prepare(PageKind::Anon, 0, flags | poisoned);
             page.set_index(index + i);
             if cached {
                 self.system().split_swap_cache(head.add(i), slot - 1 + i);

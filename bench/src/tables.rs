@@ -53,12 +53,8 @@ pub(crate) fn results(results: &[(Group, GroupResult)]) -> String {
     for shape in results.chunk_by(|a, b| key(&a.0) == key(&b.0)) {
         let group = &shape[0].0;
         let pages = if group.call_pages == 1 { "page" } else { "pages" };
-        text += &format!(
-            "{}, {} {pages} a call: {}\n",
-            group.shape_id(),
-            group.call_pages,
-            group.definition.title
-        );
+        text += &format!("{}, {} {pages} a call\n", group.shape_id(), group.call_pages);
+        text += &wrapped(&group.definition.title);
         for part in shape.chunks(REQUESTS) {
             text += &lines(&shape_table(part));
         }
@@ -116,7 +112,7 @@ fn figure(ns: Option<&Interval>, x_decode: Option<&Interval>) -> String {
     format!("{} {:>6}", interval(ns), x_decode.map(|i| number(i.median)).unwrap_or_default())
 }
 
-/// A note in lines that fit, indented by two, its later lines by four.
+/// A sentence in lines that fit, indented by two, its later lines by four.
 fn wrapped(note: &str) -> String {
     let mut text = String::from(" ");
     let mut column = 1;

@@ -174,7 +174,7 @@ fn a_smoke_run_prints_json_and_leaves_a_folder_that_can_be_read() {
 #[test]
 fn text_tables_fit_100_columns_and_default_folders_get_names_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
-    let args = ["run", "--profile", "smoke", "--filter", "^dense_4k@2MiB/"];
+    let args = ["run", "--profile", "smoke", "--filter", "@2MiB/"];
     for _ in 0..2 {
         let output = walkbench_in(folder.path(), &args);
         assert_eq!(code(&output), Some(0), "{}", stderr(&output));

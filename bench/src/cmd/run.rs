@@ -77,13 +77,13 @@ impl ProfileArg {
     const fn budget(self) -> Duration {
         match self {
             ProfileArg::Smoke => Duration::from_secs(3),
-            ProfileArg::Quick => Duration::from_secs(75),
+            ProfileArg::Quick => Duration::from_secs(60),
         }
     }
     const fn min_rounds(self) -> u32 {
         match self {
             ProfileArg::Smoke => 2,
-            ProfileArg::Quick => 4,
+            ProfileArg::Quick => 3,
         }
     }
 }

@@ -501,7 +501,10 @@ impl<'a> HugetlbFault<'a> {
                 return VmFault::SIGBUS;
             }
             drop(mutex.take());
-            self.unmap_ref_private(old);
+            if !self.unmap_ref_private(old) {
+                // The access is retried.
+                return VmFault::empty();
+            }
             *mutex = Some(vma.hugetlb().file.fault.lock());
             guard = self.slot.lock();
             if self.slot.read() != orig {
@@ -535,14 +538,17 @@ impl<'a> HugetlbFault<'a> {
     }
 
     /// `unmap_ref_private`: the owner of the reservation takes the page away from everybody else who maps it
-    /// privately; they get SIGBUS from now on.
-    fn unmap_ref_private(&self, head: Pfn) {
+    /// privately; they get SIGBUS from now on. False if one of them was busy: the kernel holds the file's i_mmap lock
+    /// here instead of the other mm's lock, and to wait for that with our own held could be for ever.
+    fn unmap_ref_private(&self, head: Pfn) -> bool {
         let index = self.vma.index_of(self.addr);
         let file = self.vma.hugetlb().file.id;
         for mm in self.at.mm.family() {
             let me = core::ptr::eq(Arc::as_ptr(&mm), self.at.mm);
-            // The kernel holds the file's i_mmap lock here instead of the other mm's lock.
-            let other = if me { None } else { Some(mm.mmap_read()) };
+            let other = if me { None } else { mm.try_mmap_read() };
+            if !me && other.is_none() {
+                return false;
+            }
             let vmas = other.as_deref().unwrap_or(self.at.vmas);
             for vma in vmas.iter().filter(|v| v.file_id() == file && v.has(VmFlags::HUGETLB)) {
                 let (false, Some(addr)) = (vma.maps_shared(), vma.address_of(index)) else { continue };
@@ -561,6 +567,7 @@ impl<'a> HugetlbFault<'a> {
                 });
             }
         }
+        true
     }
 }
 

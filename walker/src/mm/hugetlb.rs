@@ -450,6 +450,8 @@ impl<'a> HugetlbFault<'a> {
         }
         add_rmap(phys, head);
         if anon {
+            // hugetlb_add_new_anon_rmap: from now on the reservation is used, whoever frees the page.
+            phys.page(head).clear(PG_RESTORE_RESERVE);
             phys.page(head).set_index(vma.index_of(self.addr));
         }
         let mut e = vma.make_huge(head, vma.has(VmFlags::WRITE | VmFlags::SHARED));
@@ -523,6 +525,7 @@ impl<'a> HugetlbFault<'a> {
             self.slot.replace(Entry::NONE);
             phys.remove_rmap_huge(old);
             add_rmap(phys, new);
+            phys.page(new).clear(PG_RESTORE_RESERVE);
             phys.page(new).set_index(vma.index_of(self.addr));
             self.slot.set(vma.make_huge(new, true));
             true
@@ -583,6 +586,8 @@ impl Mm {
     pub(crate) fn zap_hugetlb(&self, vma: &Vma, range: PageRange, keep_markers: bool) {
         let (phys, level) = (self.phys(), vma.hugetlb_level());
         let marker = || SwpEntry::new(SwpType::PteMarker, MARKER_UFFD_WP).entry();
+        // hugetlb_zap_begin: no fault between a page's return to the pool and its reservation's.
+        let _no_faults = vma.hugetlb().resv.as_ref().map(|_| vma.hugetlb().file.fault.lock());
         let mut addr = range.start();
         while addr < range.end() {
             let at = addr;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use walker::counters::Counts;
 
 use crate::measure::matrix::{Group, NO_CHURN, ONE_WALKER};
-use crate::measure::member::What;
+use crate::measure::member::{NOOP, What};
 use crate::measure::runner::Outcome;
 use crate::record::Sample;
 use crate::stats::{Interval, Sorted, median_interval, ratio_interval};
@@ -30,7 +30,7 @@ pub(crate) struct Latency {
 }
 
 /// The same footprint's limits, from the same rounds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Limits {
     /// See [`crate::measure::limits`].
     pub(crate) copy_ns_per_page: Option<f64>,
@@ -42,6 +42,8 @@ pub(crate) struct Limits {
     pub(crate) fill_ns_per_page: Option<f64>,
     /// The harness's own cost.
     pub(crate) noop_ns_per_page: Option<f64>,
+    /// What moved the bytes fastest.
+    pub(crate) copy_by: Option<String>,
 }
 
 /// One cell's result, as in the JSON output.
@@ -92,8 +94,6 @@ pub(crate) struct LimitRow {
     pub(crate) ns_per_page: Option<Interval>,
     /// Against decode.
     pub(crate) x_decode: Option<Interval>,
-    /// See [`crate::measure::member::Member::note`].
-    pub(crate) note: Option<String>,
 }
 
 /// Everything about one group.
@@ -172,7 +172,8 @@ pub(crate) fn group_result(
         load_ns_per_page: ns("load"),
         decode_ns_per_page: ns("decode"),
         fill_ns_per_page: ns("fill"),
-        noop_ns_per_page: ns("noop"),
+        noop_ns_per_page: ns(NOOP),
+        copy_by: outcomes.iter().find_map(|o| o.note.clone()),
     };
     let is_cell = |o: &&Outcome| group.backends.iter().any(|b| b.id == o.name);
     let cells = outcomes.iter().filter(is_cell).map(|o| {
@@ -182,8 +183,8 @@ pub(crate) fn group_result(
         cell.nr_blocks = whole.len(&o.name) as u64;
         cell.stages = stages(samples, &o.name);
         cell.latency_ns = o.latency.map(|[p50, p99, p999, max]| Latency { p50, p99, p999, max });
-        cell.counts = o.counts.as_ref().map(named).unwrap_or_default();
-        cell.limit = limit;
+        cell.counts = o.checked.as_ref().map(|c| named(&c.counts)).unwrap_or_default();
+        cell.limit = limit.clone();
         cell.error = o.error.clone();
         let whole_ns = cell.ns_per_page.map_or(0.0, |i| i.median);
         let near = |cost: f64, of: f64| of > 0.0 && of < NEAR * cost;
@@ -192,7 +193,8 @@ pub(crate) fn group_result(
         cell.marks = [
             (whole.is_noisy(), "noisy"),
             (near(clock_cost_ns, op_ns), "near_clock"),
-            (near(limit.noop_ns_per_page.unwrap_or(0.0), whole_ns), "near_noop"),
+            (o.name != NOOP && near(limit.noop_ns_per_page.unwrap_or(0.0), whole_ns), "near_noop"),
+            (o.checked.as_ref().is_some_and(|c| c.lost_wishes > 0), "lost_wishes"),
             ((sum - whole_ns).abs() > STAGES_OFF * whole_ns, "stages_off"),
         ]
         .into_iter()
@@ -204,7 +206,6 @@ pub(crate) fn group_result(
         name: o.name.clone(),
         ns_per_page: whole.ns_per_page(&o.name),
         x_decode: whole.ratio(&o.name, "decode"),
-        note: o.note.clone(),
     });
     GroupResult { cells: cells.collect(), limits: limits.collect() }
 }
@@ -281,7 +282,9 @@ mod tests {
     #[test]
     fn in_a_noisy_group_only_the_disturbed_blocks_are_void() {
         let samples: Vec<Sample> = (0..10)
-            .flat_map(|r| [sample("a", r, 20, r % 2), sample("b", r, 20, 1), sample("decode", r, 10, 0)])
+            .flat_map(|r| {
+                [sample("a", r, 20, u64::from(r % 2)), sample("b", r, 20, 1), sample("decode", r, 10, 0)]
+            })
             .collect();
         let clean = Clean::new(&samples, What::Whole);
         assert!(clean.is_noisy());

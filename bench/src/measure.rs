@@ -10,7 +10,6 @@ pub(crate) mod limits;
 pub(crate) mod machine;
 pub(crate) mod matrix;
 pub(crate) mod member;
-pub(crate) mod noop;
 pub(crate) mod order;
 pub(crate) mod runner;
 pub(crate) mod scene;

@@ -57,7 +57,14 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Compares the answer to `request`, slot by slot, with the tables as they stand after the call.
+/// Whether `backend` documents that it may end a call with success and a wish unfulfilled: hmm_vma_fault of 4.17 to
+/// 5.1 destroys wishes inside the call, so that a read and a write wish in one hole become a read fault for both.
+pub(crate) fn may_lose_wishes(backend: &str, request: &Request<'_>) -> bool {
+    backend == "driver_format" && request.per_page.is_some()
+}
+
+/// Compares the answer to `request`, slot by slot, with the tables as they stand after the call. Returns how many
+/// wishes were not fulfilled, which is 0 unless `may_lose_wishes`.
 ///
 /// # Errors
 /// The first page that differs, or whose wish was not fulfilled.
@@ -65,9 +72,11 @@ pub(crate) fn check(
     mm: &Mm,
     request: &Request<'_>,
     view: impl Fn(usize) -> PageView,
-) -> Result<(), Mismatch> {
+    may_lose_wishes: bool,
+) -> Result<u64, Mismatch> {
     let vmas = mm.mmap_read();
     let at = mm.locked(&vmas);
+    let mut lost = 0;
     for i in 0..request.range.nr_pages() as usize {
         let addr = request.range.start().add_pages(i as u64);
         let expected = truth(at, addr, request.owner);
@@ -82,11 +91,13 @@ pub(crate) fn check(
             (Wish::Write, Truth::Mapped { write, device, .. }) => write || device,
             (Wish::Read | Wish::Write, Truth::Error | Truth::Absent) => false,
         };
-        if !fulfilled {
+        if !fulfilled && may_lose_wishes {
+            lost += 1;
+        } else if !fulfilled {
             return Err(Mismatch { addr, expected, got, wish: Some(wish) });
         }
     }
-    Ok(())
+    Ok(lost)
 }
 
 /// Whether `got` says nothing that is untrue.

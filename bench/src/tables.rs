@@ -73,7 +73,7 @@ pub(crate) fn results(results: &[(Group, GroupResult)]) -> String {
 fn shape_table(part: &[(Group, GroupResult)]) -> Table {
     let mut header = vec!["ns/page".to_owned()];
     // The last column of each request is the distance to the decode limit.
-    header.extend(part.iter().map(|(group, _)| format!("{}    x dec", group.request)));
+    header.extend(part.iter().map(|(group, _)| format!("{}  x", group.request)));
     let mut table = table(header);
     let mut names: Vec<&str> = Vec::new();
     for name in part.iter().flat_map(|(_, r)| r.cells.iter().map(|c| c.backend.as_str())) {
@@ -81,6 +81,7 @@ fn shape_table(part: &[(Group, GroupResult)]) -> Table {
             names.push(name);
         }
     }
+    names.sort_by_key(|name| walker::backends::ALL.iter().position(|b| b.id == *name));
     for name in names {
         let mut row = vec![name.to_owned()];
         row.extend(part.iter().map(|(_, r)| {

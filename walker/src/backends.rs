@@ -1,4 +1,16 @@
 //! The registry of API designs. A new one is a file under `backends/`, its `mod` line and its line in the list.
+//!
+//! Designs share what their kernels shared:
+//!
+//! | file | what | designs on it |
+//! |------|------|---------------|
+//! | [`hmm_core`] | the state machine since 5.7 | all from `range_default` (5.7) on |
+//! | [`hmm_old`] | the state machine before | `pfn_bits`, `driver_format`, `range_default` of 5.2 and 5.5 |
+//! | [`fixed`] | flags at fixed bits of one in/out array | `fixed_flags`, `compound_flag`, `map_order`, `sticky_flags`, `unlocked` |
+//! | [`driver`] | slots in a format of the driver's own | `driver_format`, `range_default` |
+//!
+//! `truth_table.rs` and `contracts.rs` are their tests; the suite of `conformance.rs` is stamped out for each line of
+//! the list.
 
 pub mod compound_flag;
 #[cfg(all(test, not(loom)))]

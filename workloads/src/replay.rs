@@ -22,6 +22,7 @@ use walker::mm::mmap::{MapFlags, MapKind};
 use walker::mm::pagemap::PagemapBits;
 use walker::mm::system::{File, Settings, System, ThpMode};
 use walker::mm::touch::{Access, Signal};
+use walker::mm::userfaultfd::{UffdMode, Userfaultfd};
 use walker::mm::vma::VmFlags;
 use walker::mm::{Errno, Mm};
 use walker::notifier::{Event, Invalidate, Subscription};
@@ -41,6 +42,7 @@ pub struct ModelMachine {
     /// The tmpfs file, opened for writing and once more for reading.
     file: Option<(Arc<File>, Arc<File>)>,
     base: VirtAddr,
+    userfaultfd: Option<Userfaultfd>,
     npages: usize,
     dev1: bool,
     backend: MapOrder,
@@ -79,6 +81,7 @@ pub fn machine(scenario: &Scenario) -> Result<ModelMachine, Skip> {
         child: None,
         file: None,
         base: VirtAddr::new(scenario.base()),
+        userfaultfd: None,
         npages: scenario.npages,
         dev1: scenario.dev1,
         backend: MapOrder::new(scenario.npages),
@@ -127,6 +130,8 @@ fn advice(a: scenario::Advice) -> Option<Advice> {
         S::Free => Advice::Free,
         S::Willneed => Advice::WillNeed,
         S::Remove => Advice::Remove,
+        S::Hwpoison => Advice::HwPoison,
+        S::SoftOffline => Advice::SoftOffline,
         _ => return None,
     })
 }
@@ -178,6 +183,12 @@ impl ModelMachine {
         let flags =
             MapFlags { fixed, populate: flags.populate, noreserve: flags.noreserve, locked: flags.locked };
         ret(self.mm.mmap(self.range(span), prot(p), kind, flags, foff))
+    }
+
+    /// The recorder's userfaultfd, opened with the features that its first use asks for.
+    fn userfaultfd(&mut self, wp_unpopulated: bool) -> Userfaultfd {
+        let system = &self.system;
+        *self.userfaultfd.get_or_insert_with(|| Userfaultfd::new(system, wp_unpopulated))
     }
 
     /// One byte of every `step`-th page: how many worked, and how many ended in which signal.
@@ -399,12 +410,26 @@ impl Machine for ModelMachine {
             Op::Migrate { span, dev } => self.on_device(*dev, *span, Dmirror::migrate_to_device),
             Op::MigrateToSystem { span, dev } => self.on_device(*dev, *span, Dmirror::migrate_to_system),
             Op::Exclusive { span, dev } => self.on_device(*dev, *span, Dmirror::exclusive),
-            Op::Mlock { span } => ret(self.mm.mlock(self.range(*span), false)),
-            Op::MlockOnFault { span } => ret(self.mm.mlock(self.range(*span), true)),
-            Op::Munlock { span } => ret(self.mm.munlock(self.range(*span))),
             Op::Mremap { span, to, newlen } => {
                 let new = PageRange::pages(self.base.add_pages(*to), *newlen);
                 ret(self.mm.mremap(self.range(*span), new))
+            }
+            Op::Mlock { span } => ret(self.mm.mlock(self.range(*span), false)),
+            Op::MlockOnFault { span } => ret(self.mm.mlock(self.range(*span), true)),
+            Op::Munlock { span } => ret(self.mm.munlock(self.range(*span))),
+            Op::UffdWp { span } => {
+                let (range, fd) = (self.range(*span), self.userfaultfd(true));
+                let registered = self.mm.uffd_register(fd, range, UffdMode::WriteProtect);
+                ret(registered.and_then(|()| self.mm.uffd_writeprotect(range, true)))
+            }
+            Op::UffdUnwp { span } => ret(self.mm.uffd_writeprotect(self.range(*span), false)),
+            Op::UffdMiss { span } => {
+                let (range, fd) = (self.range(*span), self.userfaultfd(false));
+                ret(self.mm.uffd_register(fd, range, UffdMode::Missing))
+            }
+            Op::SoftClear => {
+                self.mm.clear_soft_dirty();
+                Applied::ret(0)
             }
             Op::Nop => Applied::ret(0),
             other => Applied::unsupported(other.to_string()),

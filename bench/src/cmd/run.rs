@@ -17,8 +17,7 @@ use crate::measure::clock::Clock;
 use crate::measure::limits::Limit;
 use crate::measure::machine::{Build, Machine};
 use crate::measure::matrix::{self, Group};
-use crate::measure::member::{BackendMember, LimitMember, MakeMember, Member, What};
-use crate::measure::noop::Noop;
+use crate::measure::member::{LimitMember, MakeMember, Member, NOOP, What};
 use crate::measure::order::Rng;
 use crate::measure::runner::{Block, Plan, Stage, run_group};
 use crate::output::{self, Format};
@@ -78,7 +77,7 @@ impl ProfileArg {
     const fn budget(self) -> Duration {
         match self {
             ProfileArg::Smoke => Duration::from_secs(3),
-            ProfileArg::Quick => Duration::from_secs(90),
+            ProfileArg::Quick => Duration::from_secs(75),
         }
     }
     const fn min_rounds(self) -> u32 {
@@ -221,7 +220,9 @@ fn one_group(
     for limit in Limit::ALL {
         members.push(Box::new(LimitMember::new(limit, group.call_pages, clock)));
     }
-    members.push(Box::new(BackendMember::<Noop>::new(group.call_pages, clock)));
+    if !group.backends.iter().any(|b| b.id == NOOP) {
+        members.extend(backends::dispatch(NOOP, make));
+    }
     let plan = Plan {
         budget,
         min_rounds: args.profile.min_rounds(),
@@ -279,23 +280,16 @@ fn beneath(run: &Run, results: &[(Group, GroupResult)], recorder: &Recorder) -> 
     spreads.sort_by(f64::total_cmp);
     let typical = spreads.get(spreads.len() / 2).copied().unwrap_or(0.0);
     let widest = spreads.last().copied().unwrap_or(0.0);
-    let notes: Vec<&str> =
-        results.iter().flat_map(|(_, r)| &r.limits).filter_map(|l| l.note.as_deref()).collect();
-    let mut ways: Vec<&str> = notes.clone();
-    ways.sort_unstable();
-    ways.dedup();
     format!(
         "ns/page    whole operations: prepare, walk, retry, consume; median [95 % interval] over blocks\n\
-         x dec      against (decode), from blocks next to each other in time\n\
+         x          against (decode), from blocks next to each other in time\n\
          (limits)   copy, load, decode, fill: the machine on the same tables; noop: the harness itself\n\
-         {}\n\
          spread     half the interval is {typical:.1} % of the median in the middle cell, {widest:.1} % in the widest\n\
          clock      {:.1} ns a reading, taken off\n\
          machine    {}\n\
          build      {}, commit {}{}\n\
          command    walkbench {}\n\
          results    {}\n",
-        if ways.is_empty() { String::new() } else { format!("fastest    {}", ways.join(", ")) },
         run.clock_cost_ps as f64 / 1000.0,
         run.machine.line(),
         run.build.rustc,
@@ -304,5 +298,4 @@ fn beneath(run: &Run, results: &[(Group, GroupResult)], recorder: &Recorder) -> 
         if run.command.is_empty() { "run".to_owned() } else { run.command.join(" ") },
         recorder.folder().display(),
     )
-    .replace("\n\n", "\n")
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use regex::Regex;
 use serde::Serialize;
 use walker::backends;
-use walker::counters::{Count, Counters, Counts};
+use walker::counters::{Count, Counters};
 use walker::request::Wish;
 use workloads::definition::{Profile, definitions};
 
@@ -16,7 +16,7 @@ use crate::analysis::named;
 use crate::interrupt;
 use crate::measure::clock::Clock;
 use crate::measure::matrix::{self, Group};
-use crate::measure::member::MakeMember;
+use crate::measure::member::{Checked, MakeMember};
 use crate::measure::scene::Scene;
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -55,6 +55,8 @@ struct Report {
     schema: u32,
     cells: usize,
     mismatches: Vec<Mismatch>,
+    /// Wishes that designs lost as they say they may: cell and how many.
+    lost_wishes: BTreeMap<String, u64>,
     skipped: Vec<Skip>,
     counts: BTreeMap<String, BTreeMap<&'static str, u64>>,
 }
@@ -100,6 +102,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         schema: SCHEMA,
         cells: 0,
         mismatches: Vec::new(),
+        lost_wishes: BTreeMap::new(),
         skipped: Vec::new(),
         counts: BTreeMap::new(),
     };
@@ -117,8 +120,11 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
             let id = group.cell_id(backend.id);
             report.cells += 1;
             match cell(group, backend.id, args.seed, clock) {
-                Ok(counts) => {
-                    report.counts.insert(id, named(&counts));
+                Ok(checked) => {
+                    if checked.lost_wishes > 0 {
+                        report.lost_wishes.insert(id.clone(), checked.lost_wishes);
+                    }
+                    report.counts.insert(id, named(&checked.counts));
                 }
                 Err(e) => report.mismatches.push(Mismatch { id, what: format!("{e:#}") }),
             }
@@ -133,16 +139,17 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
 }
 
 /// One cell, twice.
-fn cell(group: &Group, backend: &str, seed: u64, clock: Clock) -> Result<Counts> {
-    let once = || -> Result<Counts> {
+fn cell(group: &Group, backend: &str, seed: u64, clock: Clock) -> Result<Checked> {
+    let once = || -> Result<Checked> {
         let scene = Scene::new(group.recipe(seed))?;
         let make = MakeMember { call_pages: group.call_pages, clock };
         let Some(mut member) = backends::dispatch(backend, make) else { bail!("no backend {backend}") };
-        let counts = member.checked(&scene);
+        let checked = member.checked(&scene);
         scene.discard();
-        Ok(counts?.unwrap_or_default())
+        Ok(checked?.unwrap_or_default())
     };
-    let (first, second) = (once()?, once()?);
+    let (checked, again) = (once()?, once()?);
+    let (first, second) = (&checked.counts, &again.counts);
     if let Some(((count, a), (_, b))) = first.iter().zip(second.iter()).find(|(a, b)| a != b) {
         bail!("{}: {a} the first time, {b} the second, on the same tables", count.name());
     }
@@ -152,7 +159,7 @@ fn cell(group: &Group, backend: &str, seed: u64, clock: Clock) -> Result<Counts>
     if first.get(Count::FaultsNeeded) > first.get(Count::FaultsIssued) {
         bail!("{} faults needed, {} issued", first.get(Count::FaultsNeeded), first.get(Count::FaultsIssued));
     }
-    Ok(first)
+    Ok(checked)
 }
 
 fn text(report: &Report) -> String {
@@ -176,6 +183,9 @@ fn text(report: &Report) -> String {
         }
     }
     text += &tables::lines(&table);
+    for (id, lost) in &report.lost_wishes {
+        text += &format!("{id}: {lost} wishes lost, as its documentation says\n");
+    }
     text + &format!(
         "{} cells, {} differ from the oracle, {} skipped for want of a capability\n",
         report.cells,

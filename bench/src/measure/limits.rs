@@ -65,23 +65,30 @@ impl Slots {
 const VALID: u64 = 1 << 63;
 const WRITE: u64 = 1 << 62;
 
+/// The slot of a present entry: the frame moved to bit 0, RW (bit 1) to WRITE (bit 62), one mask for both.
 #[inline(always)]
 fn build(e: Entry) -> u64 {
-    e.plain_pfn() | VALID | if e.is_write() { WRITE } else { 0 }
+    const FRAME: u64 = (1 << 40) - 1;
+    ((e.bits() >> 12) | (e.bits() << 61)) & (FRAME | WRITE) | VALID
 }
 
 #[inline(always)]
 fn decode(table: Table<'_>, first: usize, out: &mut [u64]) {
+    // Both lengths are stated once: a limit that carries a bounds check is none.
+    let run = table.ptep_run(first, out.len());
+    assert_eq!(run.len(), out.len());
     for (k, slot) in out.iter_mut().enumerate() {
-        let e = table.ptep_get(first + k);
+        let e = run.ptep_get(k);
         *slot = if e.is_plain_present() { build(e) } else { 0 };
     }
 }
 
 #[inline(always)]
 fn load(table: Table<'_>, first: usize, out: &mut [u64]) {
+    let run = table.ptep_run(first, out.len());
+    assert_eq!(run.len(), out.len());
     for (k, slot) in out.iter_mut().enumerate() {
-        *slot = table.ptep_get(first + k).bits();
+        *slot = run.ptep_get(k).bits();
     }
 }
 

@@ -23,6 +23,9 @@ use super::scene::{Scene, Span};
 use super::stages::{FaultClock, Stages, refresh_staged};
 use crate::oracle;
 
+/// The backend that does nothing: what the loop around a call, the mirror and the harness cost by themselves.
+pub(crate) const NOOP: &str = "noop";
+
 /// What of an operation is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +47,15 @@ pub(crate) struct Timing {
     pub(crate) stages: Option<Stages>,
 }
 
+/// A right answer, and what it took.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Checked {
+    /// Exact counts of one sweep.
+    pub(crate) counts: Counts,
+    /// Wishes that the design lost, as it says it may; see [`oracle::may_lose_wishes`].
+    pub(crate) lost_wishes: u64,
+}
+
 /// A backend or a limit with its arrays.
 pub(crate) trait Member {
     /// Its name in tables and files.
@@ -59,12 +71,12 @@ pub(crate) trait Member {
     ///
     /// # Errors
     /// What the backend's API returned, or the first slot that differs.
-    fn checked(&mut self, scene: &Scene) -> Result<Option<Counts>>;
+    fn checked(&mut self, scene: &Scene) -> Result<Option<Checked>>;
     /// Single operations seen so far, in nanoseconds.
     fn latency(&self) -> Option<&Histogram<u64>> {
         None
     }
-    /// What a reader should know besides.
+    /// For the copy limit, what moved the bytes fastest.
     fn note(&self) -> Option<String> {
         None
     }
@@ -177,19 +189,22 @@ impl<B: Backend> Member for BackendMember<B> {
         let stages = stages.map_err(failed)?;
         Ok(Timing { ns: stages.map_or(ns, |s| s.sum()), stages })
     }
-    fn checked(&mut self, scene: &Scene) -> Result<Option<Counts>> {
-        let mut counts = Counts::default();
+    fn checked(&mut self, scene: &Scene) -> Result<Option<Checked>> {
+        let mut checked = Checked::default();
         for k in 0..scene.nr_calls() {
             let request = scene.request(k);
             scene
                 .mirror
-                .refresh(&mut self.backend, &request, RetryPolicy::Attempts(1 << 20), &mut counts)
+                .refresh(&mut self.backend, &request, RetryPolicy::Attempts(1 << 20), &mut checked.counts)
                 .map_err(failed)?;
-            if B::INFO.id != "noop" {
-                oracle::check(scene.mm(), &request, |i| self.backend.view(i)).map_err(|m| anyhow!(m))?;
+            // What says nothing cannot be wrong.
+            if B::INFO.id != NOOP {
+                let may_lose = oracle::may_lose_wishes(B::INFO.id, &request);
+                let lost = oracle::check(scene.mm(), &request, |i| self.backend.view(i), may_lose);
+                checked.lost_wishes += lost.map_err(|m| anyhow!(m))?;
             }
         }
-        Ok(Some(counts))
+        Ok(Some(checked))
     }
     fn latency(&self) -> Option<&Histogram<u64>> {
         Some(&self.latency)
@@ -235,11 +250,11 @@ impl Member for LimitMember {
         }
         Ok(Timing { ns: self.clock.net(self.clock.between(start, self.clock.now()), 1), stages: None })
     }
-    fn checked(&mut self, _: &Scene) -> Result<Option<Counts>> {
+    fn checked(&mut self, _: &Scene) -> Result<Option<Checked>> {
         Ok(None)
     }
     fn note(&self) -> Option<String> {
-        self.way.filter(|_| self.limit == Limit::Copy).map(|way| format!("copy by {}", way.name()))
+        self.way.filter(|_| self.limit == Limit::Copy).map(|way| way.name().to_owned())
     }
 }
 
@@ -285,7 +300,7 @@ impl Member for FrameMember {
         frames.give_back(&phys);
         Ok(Timing { ns, stages: None })
     }
-    fn checked(&mut self, _: &Scene) -> Result<Option<Counts>> {
+    fn checked(&mut self, _: &Scene) -> Result<Option<Checked>> {
         Ok(None)
     }
 }

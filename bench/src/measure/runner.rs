@@ -8,9 +8,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use walker::counters::{Count, Counters, Counts};
+use walker::counters::{Count, Counters};
 
-use super::member::{Member, Timing, What};
+use super::member::{Checked, Member, Timing, What};
 use super::order::Rng;
 use super::scene::{Recipe, Scene};
 use crate::os::usage;
@@ -57,8 +57,8 @@ pub(crate) struct Outcome {
     pub(crate) name: String,
     /// Whether it is a backend.
     pub(crate) is_backend: bool,
-    /// Exact counts of one sweep over fresh state, for backends.
-    pub(crate) counts: Option<Counts>,
+    /// What the oracle said and what one sweep over fresh state took, for backends.
+    pub(crate) checked: Option<Checked>,
     /// Single operations: p50, p99, p99.9, max in nanoseconds.
     pub(crate) latency: Option<[u64; 4]>,
     /// Why it could not be measured.
@@ -127,7 +127,7 @@ pub(crate) fn run_group(
         .map(|m| Outcome {
             name: m.name().to_owned(),
             is_backend: m.is_backend(),
-            counts: None,
+            checked: None,
             latency: None,
             error: None,
             note: None,
@@ -139,12 +139,12 @@ pub(crate) fn run_group(
     for (member, outcome) in members.iter_mut().zip(&mut outcomes) {
         let scene = stage.fresh()?;
         match member.checked(scene) {
-            Ok(counts) => {
+            Ok(checked) => {
                 // A fault may change the tables; without faults nothing does.
-                let faulted = counts.as_ref().is_some_and(|c| c.get(Count::FaultsIssued) > 0);
+                let faulted = checked.as_ref().is_some_and(|c| c.counts.get(Count::FaultsIssued) > 0);
                 stage.dirty = faulted;
                 changes_state |= faulted;
-                outcome.counts = counts;
+                outcome.checked = checked;
             }
             Err(e) => {
                 stage.dirty = true;

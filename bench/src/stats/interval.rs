@@ -39,19 +39,18 @@ pub(crate) fn ratio_interval(pairs: impl Iterator<Item = (f64, f64)>) -> Option<
     Some(Interval { median: log.median.exp(), lo: log.lo.exp(), hi: log.hi.exp() })
 }
 
-/// How many values at each end lie outside the interval: the largest d with 2 P(binomial(n, 1/2) < d) <= 5 %.
+/// How many values at each end lie outside the interval: the largest d with 2 P(binomial(n, 1/2) <= d) <= 5 %, or 0.
 fn outside(n: usize) -> usize {
-    let ln_half = 0.5f64.ln();
-    let (mut ln_term, mut below, mut d) = (n as f64 * ln_half, 0.0, 0);
-    while d < n / 2 {
-        below += ln_term.exp();
-        if 2.0 * below > 0.05 {
-            break;
+    let mut ln_term = n as f64 * 0.5f64.ln();
+    let mut up_to = 0.0;
+    for d in 0..n / 2 {
+        up_to += ln_term.exp();
+        if 2.0 * up_to > 0.05 {
+            return d.saturating_sub(1);
         }
-        d += 1;
-        ln_term += ((n - d + 1) as f64).ln() - (d as f64).ln();
+        ln_term += ((n - d) as f64).ln() - ((d + 1) as f64).ln();
     }
-    d
+    (n / 2).saturating_sub(1)
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@
 //!
 //! **Cannot say** how large a mapping is. The encoder sets VALID on a page behind a NUMA hint (5.5+ snapshots), and on
 //! a hugetlb entry without a page. 5.2 refuses the zero page as special, never faults swap, never waits for migration
-//! (until 5.6), and its snapshots end at such an entry without an error: the count returned tells. Its `page_shift`
+//! (until 5.6), and its snapshots end at a refused entry without an error: the count returned tells. It does not check
+//! VM_WRITE either: a write default in a VMA that is not writable spins for ever, -EINTR here. Its `page_shift`
 //! (one slot per hugetlb page) is not modelled, nor `ALLOW_RETRY` and the timeout.
 //!
-//! **Costs** a run-time format per load and store, otherwise as `fixed_flags`; before 5.7 every slot is read also if
-//! nothing can fault, and stored twice where it faults.
+//! **Costs** a run-time format per load and store, otherwise as `fixed_flags`; before 5.7 a fault call reads every slot
+//! even if no wish can be in it, and stores twice where it faults.
 //!
 //! 5.2's own validity rule (a boolean that turns true again when the last invalidation ends, so that a whole one may go
 //! unnoticed) is not modelled: it runs under the interval notifier, where 5.2 answers -EAGAIN or -EBUSY.

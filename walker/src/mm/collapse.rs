@@ -106,12 +106,8 @@ struct Limits {
 }
 
 const MADVISE: Limits = Limits { khugepaged: false, none: u64::MAX, swap: u64::MAX, shared: u64::MAX };
-const KHUGEPAGED: Limits = Limits {
-    khugepaged: true,
-    none: PAGES_PER_PMD - 1,
-    swap: PAGES_PER_PMD / 8,
-    shared: PAGES_PER_PMD / 2,
-};
+const KHUGEPAGED: Limits =
+    Limits { khugepaged: true, none: PAGES_PER_PMD - 1, swap: PAGES_PER_PMD / 8, shared: PAGES_PER_PMD / 2 };
 
 impl Vma {
     /// `thp_vma_allowable_order` outside page faults, sysfs aside: whether any of it could be huge.
@@ -561,7 +557,8 @@ impl<'a> Locked<'a> {
         }
         if !writable {
             Err(Scan::ReadOnly)
-        } else if limits.khugepaged && (referenced == 0 || (unmapped > 0 && referenced < PTRS_PER_TABLE / 2)) {
+        } else if limits.khugepaged && (referenced == 0 || (unmapped > 0 && referenced < PTRS_PER_TABLE / 2))
+        {
             Err(Scan::LackReferenced)
         } else {
             Ok(())
@@ -648,7 +645,9 @@ impl<'a> Locked<'a> {
         if vma.has(VmFlags::UFFD_WP) {
             return Err(Scan::UffdWp);
         }
-        let Some(Cached::Folio(pfn)) = file.inode().get(vma.index_of(addr)) else { return Err(Scan::PageNull) };
+        let Some(Cached::Folio(pfn)) = file.inode().get(vma.index_of(addr)) else {
+            return Err(Scan::PageNull);
+        };
         let head = phys.head(pfn);
         let folio = phys.page(head);
         folio.lock_folio();

@@ -114,8 +114,7 @@ impl MigrateVma<'_, '_> {
         if self.vma.flags.intersects(special) || self.range.is_empty() {
             return Err(Errno::Inval);
         }
-        let event =
-            Event { kind: EventKind::Migrate, range: self.range, owner: self.owner, blockable: true };
+        let event = Event { kind: EventKind::Migrate, range: self.range, owner: self.owner, blockable: true };
         let at = self.at;
         at.mm.notifier.during(&event, || self.collect());
         if self.pages.iter().any(|p| p.migrate) || !self.files.is_empty() {

@@ -64,6 +64,12 @@ impl HugetlbPool {
     fn unreserve(&self, order: u8, nr: u64) {
         self.sizes.lock()[size_index(order)].reserved -= nr;
     }
+    /// A page that is in use moves and its old frame leaves the pool (`soft_offline_page`, then
+    /// `dissolve_free_hugetlb_folio`): one free page fewer, if any is not promised.
+    pub(crate) fn shrink(&self, order: u8) {
+        let h = &mut self.sizes.lock()[size_index(order)];
+        h.free -= u64::from(h.free > h.reserved);
+    }
     /// `dequeue_hugetlb_folio_vma`: a page with one reference, from the reservation or from what is left beside it.
     fn dequeue(&self, phys: &Phys, order: u8, reserved: bool) -> Option<Pfn> {
         let h = &mut self.sizes.lock()[size_index(order)];
@@ -329,7 +335,7 @@ impl<'a> Locked<'a> {
         }
         let write = flags.contains(FaultFlags::WRITE);
         if vma.has(VmFlags::UFFD_WP) && orig.is_uffd_wp() && write && !orig.is_write() {
-            return f.handle_userfault();
+            return VmFault::SIGBUS;
         }
         if write && !orig.is_write() {
             return f.wp(guard, &mut mutex, c);
@@ -357,9 +363,6 @@ impl<'a> Locked<'a> {
 type FaultMutex<'a> = Option<crate::sync::MutexGuard<'a, ()>>;
 
 impl<'a> HugetlbFault<'a> {
-    fn handle_userfault(&self) -> VmFault {
-        if self.flags.contains(FaultFlags::ALLOW_RETRY) { VmFault::RETRY } else { VmFault::SIGBUS }
-    }
     fn phys(&self) -> &'a Arc<Phys> {
         self.at.mm.phys()
     }
@@ -372,7 +375,7 @@ impl<'a> HugetlbFault<'a> {
     fn index(&self) -> u64 {
         self.vma.huge_index(self.addr)
     }
-    /// `alloc_hugetlb_folio`. The second value is whether it consumed a reservation.
+    /// `alloc_hugetlb_folio`.
     fn alloc(&self, cow_from_owner: bool) -> Option<Pfn> {
         let (vma, h) = (self.vma, self.vma.hugetlb());
         let needs = h.needs_reservation(vma.maps_shared(), self.index());
@@ -392,6 +395,13 @@ impl<'a> HugetlbFault<'a> {
         let consumed = self.phys().page(head).has(PG_RESTORE_RESERVE);
         self.vma.hugetlb().restore_on_error(self.vma.maps_shared(), self.index(), consumed);
         self.pool().put(self.phys(), head, 1);
+    }
+
+    /// The rest of `hugetlb_add_new_anon_rmap`: from now on only a zap by the owner restores the reservation.
+    fn new_anon(&self, head: Pfn) {
+        let page = self.phys().page(head);
+        page.set_index(self.vma.index_of(self.addr));
+        page.clear(PG_RESTORE_RESERVE);
     }
 
     /// `hugetlb_no_page`.
@@ -416,7 +426,7 @@ impl<'a> HugetlbFault<'a> {
                 return VmFault::SIGBUS;
             }
             if vma.has(VmFlags::UFFD_MISSING) {
-                return self.handle_userfault();
+                return VmFault::SIGBUS;
             }
             if !vma.maps_shared() {
                 self.at.prepare_anon_vma(vma);
@@ -450,9 +460,7 @@ impl<'a> HugetlbFault<'a> {
         }
         add_rmap(phys, head);
         if anon {
-            // hugetlb_add_new_anon_rmap: from now on the reservation is used, whoever frees the page.
-            phys.page(head).clear(PG_RESTORE_RESERVE);
-            phys.page(head).set_index(vma.index_of(self.addr));
+            self.new_anon(head);
         }
         let mut e = vma.make_huge(head, vma.has(VmFlags::WRITE | VmFlags::SHARED));
         if orig.is_swp_uffd_wp_marker() {
@@ -525,8 +533,7 @@ impl<'a> HugetlbFault<'a> {
             self.slot.replace(Entry::NONE);
             phys.remove_rmap_huge(old);
             add_rmap(phys, new);
-            phys.page(new).clear(PG_RESTORE_RESERVE);
-            phys.page(new).set_index(vma.index_of(self.addr));
+            self.new_anon(new);
             self.slot.set(vma.make_huge(new, true));
             true
         });
@@ -600,11 +607,8 @@ impl Mm {
             }
             if !e.is_present() {
                 let wp = e.is_swp_uffd_wp() || e.is_swp_uffd_wp_marker();
+                // Migrating and poisoned pages are unmapped already.
                 slot.replace(if wp && keep_markers { marker() } else { Entry::NONE });
-                drop(guard);
-                if e.swp().is_migration() {
-                    self.zap_migrating_hugetlb(e.swp().pfn());
-                }
                 continue;
             }
             let head = e.pfn();
@@ -625,9 +629,6 @@ impl Mm {
             self.system().hugetlb.put(phys, head, 1);
         }
     }
-    /// A migration entry does not count as a mapping of a hugetlb page; nothing to drop.
-    fn zap_migrating_hugetlb(&self, _head: Pfn) {}
-
     /// `hugetlb_change_protection`.
     pub(crate) fn change_hugetlb(&self, vma: &Vma, range: PageRange, change: Change) {
         let level = vma.hugetlb_level();
@@ -773,5 +774,109 @@ impl Mm {
             return Err(Errno::Inval);
         }
         Ok(PageRange::between(part.start(), part.end().align_down(level).max(part.start())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mm::madvise::Advice;
+    use crate::mm::mmap::{MapFlags, MapKind};
+    use crate::mm::testing::{BASE, RW, assert_used, machine};
+    use crate::mm::touch::{Access, Signal};
+
+    fn range(first: u64, nr: u64) -> PageRange {
+        PageRange::pages(BASE.add_pages(first << 9), nr << 9)
+    }
+    fn page(i: u64) -> VirtAddr {
+        BASE.add_pages(i << 9)
+    }
+    fn map(mm: &Mm, first: u64, nr: u64, shared: bool, noreserve: bool) -> Result<(), Errno> {
+        let flags = MapFlags { noreserve, ..MapFlags::default() };
+        mm.mmap(range(first, nr), RW, MapKind::Hugetlb { order: 9, shared }, flags, 0)
+    }
+
+    #[test]
+    fn reservations_bound_what_can_be_mapped_and_come_back() {
+        let mm = machine();
+        let pool = &mm.system().hugetlb;
+        let used = mm.phys().nr_used();
+        assert_eq!(map(&mm, 0, 9, false, false), Err(Errno::NoMem));
+        map(&mm, 0, 6, false, false).unwrap();
+        assert_eq!(pool.available(9), (8, 6));
+        assert_eq!(map(&mm, 8, 3, true, false), Err(Errno::NoMem));
+        map(&mm, 8, 2, true, false).unwrap();
+        mm.touch(page(0), Access::Write(1)).unwrap();
+        mm.touch(page(8), Access::Read).unwrap();
+        assert_eq!(pool.available(9), (6, 6));
+        mm.madvise(range(0, 1), Advice::DontNeed).unwrap();
+        assert_eq!(pool.available(9), (7, 7));
+        mm.munmap(range(3, 1)).unwrap();
+        assert_eq!(pool.available(9), (7, 6));
+        map(&mm, 16, 2, false, true).unwrap();
+        mm.touch(page(16), Access::Write(1)).unwrap();
+        assert_eq!(mm.touch(page(17), Access::Write(1)), Err(Signal::Bus), "the rest is promised");
+        mm.munmap(range(0, 20)).unwrap();
+        assert_eq!(pool.available(9), (8, 0));
+        assert_used(&mm, used);
+    }
+
+    #[test]
+    fn edges_inside_a_huge_page_are_refused_and_dontneed_rounds_its_end_down() {
+        let mm = machine();
+        map(&mm, 0, 2, false, false).unwrap();
+        let odd = PageRange::pages(BASE, 100);
+        assert_eq!(mm.munmap(odd), Err(Errno::Inval));
+        assert_eq!(mm.mprotect(odd, VmFlags::READ), Err(Errno::Inval));
+        assert_eq!(mm.mprotect(odd, RW), Ok(()), "nothing to change, nothing to cut");
+        mm.touch(BASE, Access::Write(3)).unwrap();
+        assert_eq!(mm.madvise(odd, Advice::DontNeed), Ok(()));
+        assert_eq!(mm.touch(BASE, Access::Read), Ok(3));
+        let inside = PageRange::pages(BASE.add_pages(1), 600);
+        assert_eq!(mm.madvise(inside, Advice::DontNeed), Err(Errno::Inval));
+    }
+
+    #[test]
+    fn the_owner_takes_the_page_from_its_child_when_the_pool_is_empty() {
+        let mm = machine();
+        let used = mm.phys().nr_used();
+        map(&mm, 0, 5, false, false).unwrap();
+        (0..5).for_each(|i| assert_eq!(mm.touch(page(i), Access::Write(1)), Ok(1)));
+        let child = mm.fork().unwrap();
+        (0..5).for_each(|i| assert_eq!(mm.touch(page(i), Access::Write(2)), Ok(2)));
+        // Three copies, then the pool was empty.
+        let alive = (0..5).filter(|&i| child.touch(page(i), Access::Read) == Ok(1)).count();
+        assert_eq!(alive, 3);
+        assert_eq!(child.touch(page(4), Access::Read), Err(Signal::Bus));
+        child.exit();
+        mm.munmap(range(0, 5)).unwrap();
+        assert_eq!(mm.system().hugetlb.available(9), (8, 0));
+        drop(child);
+        assert_used(&mm, used);
+    }
+
+    #[test]
+    fn shared_pages_are_one_page_for_parent_and_child() {
+        let mm = machine();
+        map(&mm, 0, 1, true, false).unwrap();
+        let child = mm.fork().unwrap();
+        mm.touch(BASE, Access::Write(4)).unwrap();
+        assert_eq!(child.touch(BASE, Access::Read), Ok(4));
+        child.exit();
+        mm.munmap(range(0, 1)).unwrap();
+        drop(child);
+        assert_eq!(mm.system().hugetlb.available(9), (8, 0));
+    }
+
+    #[test]
+    fn moving_takes_pages_and_reservation_along() {
+        let mm = machine();
+        map(&mm, 0, 2, false, false).unwrap();
+        mm.touch(BASE, Access::Write(5)).unwrap();
+        mm.mremap(range(0, 2), range(4, 2)).unwrap();
+        assert_eq!(mm.touch(page(4), Access::Read), Ok(5));
+        assert_eq!(mm.system().hugetlb.available(9), (7, 1));
+        mm.munmap(range(0, 8)).unwrap();
+        assert_eq!(mm.system().hugetlb.available(9), (8, 0));
     }
 }

@@ -28,6 +28,8 @@ pub enum Advice {
     WillNeed,
     Collapse,
     Remove,
+    HwPoison,
+    SoftOffline,
 }
 
 impl Mm {
@@ -43,6 +45,8 @@ impl Mm {
         match advice {
             Advice::PopulateRead => self.madvise_populate(range, false),
             Advice::PopulateWrite => self.madvise_populate(range, true),
+            Advice::HwPoison => self.inject_error(range, false),
+            Advice::SoftOffline => self.inject_error(range, true),
             Advice::Remove => self.madvise_remove_range(range),
             Advice::Collapse => self.madvise_collapse_range(range),
             Advice::DontNeed | Advice::PageOut | Advice::Cold | Advice::Free | Advice::WillNeed => {

@@ -9,7 +9,9 @@
 
 use crate::addr::{Level, PAGES_PER_PMD, PMD_ORDER, PageRange, Pfn, VirtAddr};
 use crate::arch::{Entry, SwpEntry, SwpType};
-use crate::memory::page::{PG_DIRTY, PG_LAZYFREE, PG_LOCKED, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE};
+use crate::memory::page::{
+    PG_DIRTY, PG_HWPOISON, PG_LAZYFREE, PG_LOCKED, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE,
+};
 use crate::memory::{PageKind, Table};
 use crate::mm::huge::pmd_span;
 use crate::mm::protect::Change;
@@ -248,7 +250,11 @@ impl Mm {
     /// `try_to_map_unused_to_zeropage`: the zero page instead of a page that holds only zeros.
     fn zero_page_instead(&self, vma: &Vma, pfn: Pfn, old: Entry) -> Option<Entry> {
         let page = self.phys().page(pfn);
-        if page.order() > 0 || page.has(PG_MLOCKED) || vma.has(VmFlags::LOCKED) || !self.phys().is_zeroed(pfn)
+        if page.order() > 0
+            || page.has(PG_MLOCKED)
+            || page.has(PG_HWPOISON)
+            || vma.has(VmFlags::LOCKED)
+            || !self.phys().is_zeroed(pfn)
         {
             return None;
         }
@@ -288,6 +294,8 @@ impl Family<'_> {
     /// `remove_migration_ptes`: entries that name one of the `nr` pages from `src` on map the corresponding page of
     /// `dst` again. `index` is the page offset of the first. With `unused` pages of zeros become the zero page.
     pub(crate) fn remove_migration_ptes(&self, index: u64, nr: u64, src: Pfn, dst: Pfn, unused: bool) {
+        // A mapping in a locked VMA makes the page mlocked: whoever comes later maps it too, zeros or not.
+        let mut mlocked = vec![false; if unused { nr as usize } else { 0 }];
         self.rmap_walk_anon(index, nr, &mut |mm, vma, part| {
             mm.for_each_entry(
                 part,
@@ -305,8 +313,13 @@ impl Family<'_> {
                     if pfn < src || pfn >= src.add(nr) {
                         return;
                     }
-                    let new = dst.add(pfn.get() - src.get());
-                    let zero = if unused { mm.zero_page_instead(vma, new, e) } else { None };
+                    let nth = (pfn.get() - src.get()) as usize;
+                    let new = dst.add(nth as u64);
+                    let mut zero = None;
+                    if unused && !mlocked[nth] {
+                        zero = mm.zero_page_instead(vma, new, e);
+                        mlocked[nth] = zero.is_none() && vma.has(VmFlags::LOCKED);
+                    }
                     table.set(i, zero.unwrap_or_else(|| mm.remigrated(vma, new, e)));
                 },
             );
@@ -344,7 +357,8 @@ impl Family<'_> {
         let each = 1 + i32::from(cached);
         for i in (0..nr).rev() {
             let page = phys.page(head.add(i));
-            page.prepare(PageKind::Anon, 0, flags);
+            let poisoned = if page.has(PG_HWPOISON) { PG_HWPOISON } else { 0 };
+            page.prepare(PageKind::Anon, 0, flags | poisoned);
             page.set_index(index + i);
             if cached {
                 self.system().split_swap_cache(head.add(i), slot - 1 + i);

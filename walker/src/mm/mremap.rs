@@ -287,7 +287,8 @@ fn move_extent(level: Level, addr: VirtAddr, end: VirtAddr, to: VirtAddr) -> u64
 
 /// `can_align_down`: `addr` is where `vma` starts, and nothing is mapped below it in the 2 MiB.
 fn can_align_down(vmas: &VmaTree, vma: &Vma, addr: VirtAddr) -> bool {
-    vma.start() == addr && vmas.overlapping(PageRange::between(addr.align_down(Level::Pmd), addr)).next().is_none()
+    vma.start() == addr
+        && vmas.overlapping(PageRange::between(addr.align_down(Level::Pmd), addr)).next().is_none()
 }
 
 #[cfg(test)]

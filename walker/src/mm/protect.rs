@@ -181,8 +181,7 @@ impl Mm {
     }
 
     fn wants_markers(&self, vma: &Vma, change: Change) -> bool {
-        // userfaultfd_wp_use_markers: always for files, for anonymous memory with UFFD_FEATURE_WP_UNPOPULATED.
-        change == Change::UffdWp && vma.has(VmFlags::UFFD_WP)
+        change == Change::UffdWp && vma.uses_uffd_markers()
     }
 
     fn change_pmd(&self, vma: &Vma, pmd: Slot<'_>, e: Entry, part: PageRange, change: Change) {

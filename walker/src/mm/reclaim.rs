@@ -549,3 +549,6 @@ impl Mm {
         go_on.get()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

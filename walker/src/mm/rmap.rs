@@ -120,9 +120,7 @@ pub(crate) struct Family<'a> {
 impl Locked<'_> {
     /// Runs `f` with every relative that can be had.
     pub(crate) fn with_family<R>(&self, f: impl FnOnce(&Family<'_>) -> R) -> R {
-        let mut relatives = self.mm.family();
-        relatives.retain(|mm| !core::ptr::eq(&raw const **mm, self.mm));
-        hold(&relatives, vec![*self], f)
+        hold(&self.mm.family(), *self, Vec::new(), f)
     }
 
     /// A page that a builder mapped has neither an index nor an anon_vma: it gets both from where it was found.
@@ -139,15 +137,31 @@ impl Locked<'_> {
     }
 }
 
-fn hold<R>(relatives: &[Arc<Mm>], held: Vec<Locked<'_>>, f: impl FnOnce(&Family<'_>) -> R) -> R {
-    let Some((mm, rest)) = relatives.split_first() else { return f(&Family { held }) };
+/// Locks one after the other, parents before children, as the anon_vma trees have them.
+fn hold<'a, R>(
+    family: &[Arc<Mm>],
+    own: Locked<'a>,
+    mut held: Vec<Locked<'a>>,
+    f: impl FnOnce(&Family<'_>) -> R,
+) -> R {
+    let Some((mm, rest)) = family.split_first() else {
+        // An address space that is going away is in no family any more.
+        if !held.iter().any(|at| core::ptr::eq(at.mm, own.mm)) {
+            held.push(own);
+        }
+        return f(&Family { held });
+    };
+    if core::ptr::eq(&raw const **mm, own.mm) {
+        held.push(own);
+        return hold(rest, own, held, f);
+    }
     match mm.try_mmap_read() {
         Some(vmas) => {
             let mut held: Vec<Locked<'_>> = held;
             held.push(mm.locked(&vmas));
-            hold(rest, held, f)
+            hold(rest, own, held, f)
         }
-        None => hold(rest, held, f),
+        None => hold(rest, own, held, f),
     }
 }
 

@@ -6,8 +6,8 @@
 
 use crate::addr::{PAGE_SHIFT, PageRange, VirtAddr};
 use crate::arch::Prot;
-use crate::mm::system::File;
 use crate::mm::hugetlb::HugetlbMapping;
+use crate::mm::system::File;
 use crate::sync::{AtomicU64, Ordering::*};
 use bitflags::bitflags;
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@
 
 use crate::addr::{PAGE_SHIFT, PAGES_PER_PMD, PAGES_PER_PUD, PMD_ORDER, PTRS_PER_TABLE, PUD_ORDER, Pfn};
 use crate::memory::frames::{Frames, Migrate, OutOfFrames};
+use crate::memory::page::PG_SWAPCACHE;
 use crate::memory::{Page, PageKind, Table, rcu};
 use crate::sync::{AtomicU8, AtomicU64, Ordering::*};
 use std::sync::Arc;
@@ -130,6 +131,7 @@ impl Phys {
     #[inline]
     pub fn free(&self, head: Pfn) {
         let order = self.page(head).order();
+        debug_assert!(!self.page(head).has(PG_SWAPCACHE), "{head:?} freed out of the swap cache");
         for i in 0..1u64 << order {
             self.page(head.add(i)).reset();
         }

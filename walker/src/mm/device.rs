@@ -34,8 +34,6 @@ pub trait DeviceMirror: Send + Sync {
 /// What a machine knows of its device memory.
 #[derive(Default)]
 pub struct DevicePool {
-    /// Frames that are device memory, or were once.
-    pages: Mutex<BTreeSet<u64>>,
     /// Whom a page's `private` word names, by position + 1.
     mirrors: Mutex<Vec<Weak<dyn DeviceMirror>>>,
 }
@@ -471,7 +469,7 @@ impl Locked<'_> {
         device: Device,
         mapped: &mut dyn FnMut(VirtAddr, Pfn, bool),
     ) -> Result<(), Errno> {
-        let (phys, pool) = (self.mm.phys(), &self.mm.system().device);
+        let phys = self.mm.phys();
         self.with_family(|family| {
             let mut args = MigrateVma {
                 at: *self,
@@ -495,7 +493,6 @@ impl Locked<'_> {
                 phys.page(new).set(PG_LOCKED);
                 phys.page(new).set_owner(device.owner);
                 phys.page(new).set_private(device.mirror);
-                pool.pages.lock().insert(new.get());
                 page.dst = Some(new);
             }
             args.migrate();
@@ -609,6 +606,10 @@ impl Locked<'_> {
             if let Ok(pmd) = mm.lookup(addr, Level::Pmd) {
                 if pmd.read().is_huge() && !pmd.read().is_protnone() {
                     mm.split_huge_pmd(vma, pmd, addr, &mut NoCounts);
+                    // A table at once, as follow_pmd_mask does: the fault would map a huge file page huge again.
+                    if pmd.read().is_none() && mm.install_table(pmd).is_err() {
+                        return Err(Errno::NoMem);
+                    }
                 }
                 if let Some((table, _guard)) = mm.lock_pte_table(pmd) {
                     let e = table.ptep_get(addr.index(Level::Pte));
@@ -642,24 +643,33 @@ impl Locked<'_> {
     /// `migrate_device_range` over all pages of a device, as the driver does when one of its files is closed: what
     /// this family maps comes back to system memory.
     pub(crate) fn evict_device(&self, owner: u64) {
-        let (phys, pool) = (self.mm.phys(), &self.mm.system().device);
+        let phys = self.mm.phys();
         let device = |pfn: Pfn| {
             let page = phys.page(pfn);
             page.kind() == PageKind::DevicePrivate && page.owner() == owner
         };
-        let mut found: Vec<Pfn> = pool.pages.lock().iter().map(|&p| Pfn::new(p)).collect();
-        found.retain(|&pfn| device(pfn) && phys.page(pfn).try_get());
         self.with_family(|family| {
-            for src in found {
-                let page = phys.page(src);
-                if device(src) && page.try_lock() {
+            // Under the table's lock the entry keeps the page. A device page that nothing maps is about to be freed.
+            let mut found = BTreeSet::new();
+            family.each_vma(&mut |mm, vma| {
+                mm.for_each_entry(vma.range, &mut |_, _, _| {}, &mut |table, i, _| {
+                    let e = table.ptep_get(i);
+                    if e.is_swp() && e.swp().is_device_private() && device(e.swp().pfn()) {
+                        let pfn = e.swp().pfn();
+                        if found.insert(pfn.get()) {
+                            phys.page(pfn).get(1);
+                        }
+                    }
+                });
+            });
+            for src in found.into_iter().map(Pfn::new) {
+                if phys.page(src).try_lock() {
                     family.evict_page(src);
-                    page.unlock();
+                    phys.page(src).unlock();
                 }
                 phys.put(src, 1);
             }
         });
-        pool.pages.lock().retain(|&p| phys.page(Pfn::new(p)).kind() == PageKind::DevicePrivate);
     }
 }
 

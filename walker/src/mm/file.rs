@@ -366,13 +366,14 @@ impl Inode {
         }
         page.set(PG_DIRTY);
         if nr > 1 && self.lock_unmapped(head, false) {
-            self.split_folio(head);
+            self.split_folio(head, None);
             page.unlock();
         }
     }
     /// `split_folio` to base pages: the folio is locked, unmapped, and the caller has one reference. Pages beyond the
-    /// end of the file leave the cache. False if somebody else holds a reference.
-    pub(crate) fn split_folio(&self, head: Pfn) -> bool {
+    /// end of the file leave the cache and are gone. The tails that stay go to `list`, each with a reference. False if
+    /// somebody else holds a reference.
+    pub(crate) fn split_folio(&self, head: Pfn, mut list: Option<&mut Vec<Pfn>>) -> bool {
         let (phys, page) = (self.phys(), self.phys().page(head));
         debug_assert!(page.is_locked() && phys.mapcount(head) == 0 && page.order() == PMD_ORDER);
         let (first, end) = (page.index(), self.size());
@@ -391,7 +392,8 @@ impl Inode {
             if first + i < end {
                 tail.set_owner(self.id);
                 pages.insert(first + i, Cached::Folio(head.add(i)));
-                tail.unfreeze(1);
+                tail.unfreeze(1 + i32::from(list.is_some()));
+                list.iter_mut().for_each(|list| list.push(head.add(i)));
             } else {
                 dropped.push(head.add(i));
             }

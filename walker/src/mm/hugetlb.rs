@@ -511,7 +511,10 @@ impl<'a> HugetlbFault<'a> {
                 return VmFault::SIGBUS;
             }
             drop(mutex.take());
-            self.unmap_ref_private(old);
+            if !self.unmap_ref_private(old) {
+                // The access is retried.
+                return VmFault::empty();
+            }
             *mutex = Some(vma.hugetlb().file.fault.lock());
             guard = self.slot.lock();
             if self.slot.read() != orig {
@@ -545,14 +548,17 @@ impl<'a> HugetlbFault<'a> {
     }
 
     /// `unmap_ref_private`: the owner of the reservation takes the page away from everybody else who maps it
-    /// privately; they get SIGBUS from now on.
-    fn unmap_ref_private(&self, head: Pfn) {
+    /// privately; they get SIGBUS from now on. False if one of them was busy: the kernel holds the file's i_mmap lock
+    /// here instead of the other mm's lock, and to wait for that with our own held could be for ever.
+    fn unmap_ref_private(&self, head: Pfn) -> bool {
         let index = self.vma.index_of(self.addr);
         let file = self.vma.hugetlb().file.id;
         for mm in self.at.mm.family() {
             let me = core::ptr::eq(Arc::as_ptr(&mm), self.at.mm);
-            // The kernel holds the file's i_mmap lock here instead of the other mm's lock.
-            let other = if me { None } else { Some(mm.mmap_read()) };
+            let other = if me { None } else { mm.try_mmap_read() };
+            if !me && other.is_none() {
+                return false;
+            }
             let vmas = other.as_deref().unwrap_or(self.at.vmas);
             for vma in vmas.iter().filter(|v| v.file_id() == file && v.has(VmFlags::HUGETLB)) {
                 let (false, Some(addr)) = (vma.maps_shared(), vma.address_of(index)) else { continue };
@@ -571,6 +577,7 @@ impl<'a> HugetlbFault<'a> {
                 });
             }
         }
+        true
     }
 }
 
@@ -586,6 +593,8 @@ impl Mm {
     pub(crate) fn zap_hugetlb(&self, vma: &Vma, range: PageRange, keep_markers: bool) {
         let (phys, level) = (self.phys(), vma.hugetlb_level());
         let marker = || SwpEntry::new(SwpType::PteMarker, MARKER_UFFD_WP).entry();
+        // hugetlb_zap_begin: no fault between a page's return to the pool and its reservation's.
+        let _no_faults = vma.hugetlb().resv.as_ref().map(|_| vma.hugetlb().file.fault.lock());
         let mut addr = range.start();
         while addr < range.end() {
             let at = addr;

@@ -73,11 +73,15 @@ impl Mm {
 
     /// `migration_entry_wait`: returns when the entry may have changed.
     pub(crate) fn migration_entry_wait(&self, pmd: Slot<'_>, addr: VirtAddr) {
-        let entry = || {
+        // The first look is under the lock: a table that collapse freed meanwhile may hold anything.
+        let seen = match self.lock_pte_table(pmd) {
+            Some((table, _guard)) => table.ptep_get(addr.index(Level::Pte)),
+            None => pmd.read(),
+        };
+        self.wait_for_migration(seen, &|| {
             let e = pmd.read();
             if e.is_table() { self.phys().table(e.pfn()).ptep_get(addr.index(Level::Pte)) } else { e }
-        };
-        self.wait_for_migration(entry(), &entry);
+        });
     }
     /// `pmd_migration_entry_wait`.
     pub(crate) fn pmd_migration_entry_wait(&self, pmd: Slot<'_>) {

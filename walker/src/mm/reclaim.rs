@@ -445,14 +445,11 @@ impl Family<'_> {
         }
         // A huge folio goes out page by page; the kernel keeps its slots together, which shows nowhere.
         if nr > 1 {
-            if inode.split_folio(head) {
-                for i in (1..nr as u64).rev() {
-                    phys.page(head.add(i)).get(1);
-                    list.push_front(head.add(i));
-                }
-            } else {
+            let mut tails = Vec::new();
+            if !inode.split_folio(head, Some(&mut tails)) {
                 return;
             }
+            tails.into_iter().rev().for_each(|t| list.push_front(t));
         }
         if let Some(slot) = self.system().swap_store(head) {
             folio.clear(PG_DIRTY);
@@ -467,7 +464,7 @@ impl Family<'_> {
             return false;
         }
         self.unmap_file_folio(inode, head, true);
-        phys.mapcount(head) == 0 && inode.split_folio(head)
+        phys.mapcount(head) == 0 && inode.split_folio(head, None)
     }
 
     /// `try_to_unmap` of a page-cache folio that the caller locked. Address spaces that are busy keep their mappings.

@@ -174,6 +174,10 @@ impl Family<'_> {
     pub(crate) fn system(&self) -> &Arc<System> {
         self.held[0].mm.system()
     }
+    /// Calls `visit` for each VMA of the relatives that could be had.
+    pub(crate) fn each_vma(&self, visit: &mut dyn FnMut(&Mm, &Vma)) {
+        self.held.iter().for_each(|at| at.vmas.iter().for_each(|vma| visit(at.mm, vma)));
+    }
     /// `rmap_walk_anon`: calls `visit` for each VMA that may map some of the `nr` pages from page offset `first` on,
     /// with the part of it where they would be. False from `visit` ends the walk.
     pub(crate) fn rmap_walk_anon(

@@ -130,7 +130,7 @@ impl Mm {
                 &mut |table, i, _| {
                     let e = table.ptep_get(i);
                     let present = e.is_present() && !e.is_special();
-                    if !present && !(e.is_swp() && e.swp().is_device_private()) {
+                    if !(present || e.is_swp() && e.swp().is_device_private()) {
                         return;
                     }
                     let pfn = if present { e.pfn() } else { e.swp().pfn() };

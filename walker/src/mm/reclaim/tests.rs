@@ -306,13 +306,17 @@ fn swapping_migrating_forking_and_faulting_at_once_lose_nothing() {
     }
     std::thread::scope(|s| {
         s.spawn(|| (0..30).for_each(|_| w.mm.madvise(span(100, 700), Advice::PageOut).unwrap()));
-        s.spawn(|| (0..30).for_each(|_| {
-            w.mm.migrate_range(span(0, 1024));
-        }));
-        s.spawn(|| (0..30).for_each(|_| {
-            // Busy pages may refuse.
-            let _ = w.mm.madvise(span(0, 1024), Advice::Collapse);
-        }));
+        s.spawn(|| {
+            (0..30).for_each(|_| {
+                w.mm.migrate_range(span(0, 1024));
+            })
+        });
+        s.spawn(|| {
+            (0..30).for_each(|_| {
+                // Busy pages may refuse.
+                let _ = w.mm.madvise(span(0, 1024), Advice::Collapse);
+            })
+        });
         s.spawn(|| (0..10).for_each(|_| drop(w.mm.fork())));
         for _ in 0..20 {
             for page in 0..1024 {

@@ -84,7 +84,8 @@ fn capture_with(
         }
     };
     let mounts = process.read_optional("mountinfo")?.unwrap_or_default();
-    let mappings = smaps::parse(&text, &smaps::tmpfs_devices(&mounts))?;
+    let mut mappings = smaps::parse(&text, &smaps::tmpfs_devices(&mounts))?;
+    missing.extend(drop_torn(&mut mappings));
     if mappings.is_empty() {
         bail!("process {pid} ({command}) has no mappings: it has just ended");
     }
@@ -122,6 +123,23 @@ fn capture_with(
     shape.check()?;
     let resident_pages = mappings.iter().map(|m| m.resident_kb / 4).sum();
     Ok(Capture { shape, command, resident_pages })
+}
+
+/// Drops mappings that begin inside the one before: the kernel hands out the list in pieces, and a running process may
+/// map something else in between. A sentence if there were any.
+fn drop_torn(mappings: &mut Vec<Mapping>) -> Option<String> {
+    let all = mappings.len();
+    let mut end = 0;
+    mappings.retain(|m| {
+        let whole = m.start >= end;
+        if whole {
+            end = m.end;
+        }
+        whole
+    });
+    let n = all - mappings.len();
+    (n > 0)
+        .then(|| format!("{n} of {all} mappings overlapped another: the process changed while it was read"))
 }
 
 fn empty_vma(mapping: &Mapping) -> ShapeVma {

@@ -32,6 +32,12 @@ fn find_pattern(shape: &Shape) -> Option<(&ShapeVma, usize)> {
     })
 }
 
+/// Captures of this process take turns with whatever maps, unmaps or forks: the other tests of this file.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 fn own(sight: &Sight) -> Capture {
     capture_with(std::process::id(), &Labels::default(), &mut |_, _| {}, sight).unwrap()
 }
@@ -43,6 +49,7 @@ fn forces_huge_pages() -> bool {
 
 #[test]
 fn our_own_written_read_and_untouched_pages_are_told_apart() {
+    let _alone = alone();
     let sight = probe::sight().unwrap();
     let buffer = patterned_buffer();
     let captured = own(&sight);
@@ -63,6 +70,7 @@ fn our_own_written_read_and_untouched_pages_are_told_apart() {
 
 #[test]
 fn a_kernel_without_pagemap_scan_gives_the_same_written_pages() {
+    let _alone = alone();
     let full = probe::sight().unwrap();
     let poor = Sight { scan: false, tables: false, frames: false, ..full };
     let buffer = patterned_buffer();
@@ -84,6 +92,7 @@ fn a_kernel_without_pagemap_scan_gives_the_same_written_pages() {
 
 #[test]
 fn a_shape_of_ours_survives_its_file_and_carries_no_path() {
+    let _alone = alone();
     let labels = Labels { name: None, made: Some("a test".into()), description: None };
     let captured =
         capture_with(std::process::id(), &labels, &mut |_, _| {}, &probe::sight().unwrap()).unwrap();
@@ -98,6 +107,7 @@ fn a_shape_of_ours_survives_its_file_and_carries_no_path() {
 
 #[test]
 fn a_pid_without_process_is_an_error_that_names_it() {
+    let _alone = alone();
     let pid = i32::MAX as u32;
     let error = capture(pid, &Labels::default(), &mut |_, _| {}).expect_err("no such process").to_string();
     assert!(error.starts_with(&format!("no process with pid {pid}")), "{error}");
@@ -105,6 +115,7 @@ fn a_pid_without_process_is_an_error_that_names_it() {
 
 #[test]
 fn a_process_that_ends_on_the_way_is_an_error_with_pid_and_stage() {
+    let _alone = alone();
     let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
     let process = Process::open(child.id()).unwrap();
     let pagemap = process.open_file("pagemap").unwrap();
@@ -133,6 +144,7 @@ fn a_process_that_ends_on_the_way_is_an_error_with_pid_and_stage() {
 
 #[test]
 fn a_zombie_has_no_memory_to_capture() {
+    let _alone = alone();
     let mut child = Command::new("true").spawn().unwrap();
     let status = format!("/proc/{}/stat", child.id());
     while !std::fs::read_to_string(&status).unwrap().contains(") Z ") {
@@ -159,4 +171,16 @@ fn a_refused_read_says_what_to_do() {
         error.contains("no permission to read its smaps; run as the process's own user, or as root"),
         "{error}"
     );
+}
+
+#[test]
+fn mappings_that_overlap_the_one_before_are_dropped_and_told() {
+    let at = |start: u64, end: u64| {
+        let line = format!("{start:x}-{end:x} rw-p 00000000 00:00 0\n");
+        smaps::parse(&line, &Default::default()).unwrap().remove(0)
+    };
+    let mut mappings = vec![at(0x1000, 0x4000), at(0x2000, 0x3000), at(0x4000, 0x5000)];
+    assert!(drop_torn(&mut mappings).unwrap().starts_with("1 of 3 mappings overlapped"));
+    assert_eq!(mappings.iter().map(|m| m.start).collect::<Vec<_>>(), [0x1000, 0x4000]);
+    assert_eq!(drop_torn(&mut mappings), None);
 }

@@ -1,6 +1,10 @@
 //! `noop` (control): touches nothing, so that what remains is the harness.
 //!
-//! **Promises** nothing and says nothing: every slot is unreached. It has every capability, so that no cell skips it.
+//! **Models** no kernel: it is the loop of a caller whose API does nothing.
+//!
+//! **Promises** nothing; it has every capability, so that no cell skips it.
+//!
+//! **Cannot say** anything: every slot is unreached.
 //!
 //! **Costs** the canonical loop around it: the sequence, the driver's lock, the check.
 

@@ -7,6 +7,8 @@
 //!
 //! **Promises** views with everything a view can hold.
 //!
+//! **Cannot say** what an older kernel would: where generations differ, the suite knows.
+//!
 //! **Costs** a descent from the root and a VMA lookup per page.
 
 use crate::addr::{Level, PageRange, Pfn, VirtAddr};

@@ -1,0 +1,99 @@
+//! One case, a given number of times, and nothing else: what `scripts/instructions.sh` counts instructions of.
+//!
+//! `one_case BACKEND CASE ROUNDS`, with the cases of the table in `scripts/instructions.sh`. A round is the API call over
+//! the whole range; whatever puts the tables back is done in every round too, and in rounds of its own under the case's
+//! name with `_reset`, so that a difference of counts leaves the call alone.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use walker::addr::{PageRange, VirtAddr};
+use walker::arch::Geometry;
+use walker::backend::Backend;
+use walker::backends::{Visitor, dispatch};
+use walker::counters::NoCounts;
+use walker::memory::PhysConfig;
+use walker::mirror::Mirror;
+use walker::mm::Mm;
+use walker::mm::madvise::Advice;
+use walker::mm::mmap::{MapFlags, MapKind};
+use walker::mm::system::{Settings, System, ThpMode};
+use walker::mm::vma::VmFlags;
+use walker::request::{Request, Wish};
+
+/// 16 MiB: small enough for valgrind.
+const PAGES: u64 = 4096;
+
+struct Case<'a> {
+    name: &'a str,
+    rounds: u64,
+}
+
+impl Case<'_> {
+    fn is(&self, part: &str) -> bool {
+        self.name.contains(part)
+    }
+}
+
+impl Visitor for Case<'_> {
+    type Output = ();
+    fn visit<B: Backend>(self) {
+        let thp = if self.is("thp") { ThpMode::Always } else { ThpMode::Never };
+        let memory = PhysConfig { nr_frames: 1 << 16, host_huge_pages: false };
+        let system = System::new(memory, Settings { thp, ..Settings::default() }).expect("memory");
+        let mm = Mm::new(&system, Geometry::FourLevel).expect("a root table");
+        let range = PageRange::pages(VirtAddr::new(0x2000_0000_0000), PAGES);
+        let rw = VmFlags::READ | VmFlags::WRITE;
+        mm.mmap(range, rw, MapKind::Anon, MapFlags::default(), 0).expect("an empty address space");
+        let fill = |advice| mm.madvise(range, advice).expect("one VMA");
+        match () {
+            () if self.is("absent") => {
+                // Tables stay, entries go.
+                fill(Advice::PopulateWrite);
+                fill(Advice::DontNeed);
+            }
+            () if self.is("zero") => fill(Advice::PopulateRead),
+            () => fill(Advice::PopulateWrite),
+        }
+        let wish = match () {
+            () if self.is("write") || self.is("cow") => Wish::Write,
+            () if self.is("read") => Wish::Read,
+            () => Wish::None,
+        };
+        let request = Request::all(range, wish);
+        let mirror = Mirror::new(&mm, range, 0);
+        let mut backend = B::new(PAGES as usize);
+        let call_too = !self.is("_reset");
+        for _ in 0..self.rounds {
+            let child: Option<Arc<Mm>> = self.is("cow").then(|| mm.fork().expect("frames for tables"));
+            if call_too {
+                loop {
+                    backend.prepare(&request, &mut NoCounts);
+                    let seq = mm.notifier.read_begin(mirror.subscription());
+                    match backend.walk(&mm, mirror.subscription(), seq, &mut NoCounts) {
+                        Ok(_) => break,
+                        Err(walker::mm::Errno::Busy) => {}
+                        Err(e) => panic!("{e}"),
+                    }
+                }
+            }
+            drop(child);
+            if self.is("absent") {
+                fill(Advice::DontNeed);
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    let rounds = args.get(3).and_then(|r| r.parse().ok());
+    let (Some(backend), Some(name), Some(rounds)) = (args.get(1), args.get(2), rounds) else {
+        eprintln!("usage: one_case BACKEND CASE ROUNDS");
+        return ExitCode::from(2);
+    };
+    if dispatch(backend, Case { name, rounds }).is_none() {
+        eprintln!("one_case: no backend is called {backend}; see walkbench list backends");
+        return ExitCode::from(2);
+    }
+    ExitCode::SUCCESS
+}

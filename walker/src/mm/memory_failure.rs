@@ -123,7 +123,7 @@ impl Mm {
             }
             PageKind::File => {
                 let Some(inode) = &v.inode else { return self.refuse(v) };
-                if v.order > 0 && !inode.split_folio(phys.head(v.pfn)) {
+                if v.order > 0 && !inode.split_folio(phys.head(v.pfn), None) {
                     return self.refuse(v);
                 }
                 inode.each_mapping(v.index..v.index + 1, |mm, _, part| {
@@ -248,7 +248,7 @@ impl Mm {
             PageKind::File => {
                 if let Some(inode) = &v.inode {
                     if v.order > 0 {
-                        inode.split_folio(head);
+                        inode.split_folio(head, None);
                     }
                     inode.each_mapping(v.index..v.index + 1, |mm, _, part| {
                         mm.notifier.during(&Event::new(EventKind::Clear, part), || {});

@@ -164,8 +164,12 @@ fn run_operations(w: &World, owned: &Owned, doing: &AtomicU64, seed: u64) {
     while !w.stop.load(Relaxed) {
         let range = rng.range();
         let op = rng.below(43);
-        if std::env::var("SKIP").is_ok_and(|s| s.split(',').any(|x| x.parse() == Ok(op))) { continue; }
-        if std::env::var("ONLY").is_ok_and(|s| !s.split(',').any(|x| x.parse() == Ok(op))) { continue; }
+        if std::env::var("SKIP").is_ok_and(|s| s.split(',').any(|x| x.parse() == Ok(op))) {
+            continue;
+        }
+        if std::env::var("ONLY").is_ok_and(|s| !s.split(',').any(|x| x.parse() == Ok(op))) {
+            continue;
+        }
         doing.store(op, Relaxed);
         match op {
             0 | 1 => ignore(w.mm.madvise(range, Advice::DontNeed)),
@@ -307,11 +311,15 @@ fn no_device_ever_holds_what_the_tables_lack() {
             start(format!("mirror {i}"), Box::new(move |w, _| run_mirror(w, &m, 0, seed)));
         }
         let o = Arc::clone(&owned);
-        start("owner's mirror".into(), Box::new(move |w, _| run_mirror(w, &o.mirror, OWNER, 1000 * round + 50)));
+        start(
+            "owner's mirror".into(),
+            Box::new(move |w, _| run_mirror(w, &o.mirror, OWNER, 1000 * round + 50)),
+        );
         for i in 0..2 {
             start(format!("CPU {i}"), Box::new(move |w, _| run_cpu(w, 1000 * round + 100 + i)));
             let o = Arc::clone(&owned);
-            let run = move |w: &World, doing: &AtomicU64| run_operations(w, &o, doing, 1000 * round + 200 + i);
+            let run =
+                move |w: &World, doing: &AtomicU64| run_operations(w, &o, doing, 1000 * round + 200 + i);
             start(format!("operations {i}"), Box::new(run));
         }
         sleep(Duration::from_millis(250));

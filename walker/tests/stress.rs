@@ -164,12 +164,6 @@ fn run_operations(w: &World, owned: &Owned, doing: &AtomicU64, seed: u64) {
     while !w.stop.load(Relaxed) {
         let range = rng.range();
         let op = rng.below(43);
-        if std::env::var("SKIP").is_ok_and(|s| s.split(',').any(|x| x.parse() == Ok(op))) {
-            continue;
-        }
-        if std::env::var("ONLY").is_ok_and(|s| !s.split(',').any(|x| x.parse() == Ok(op))) {
-            continue;
-        }
         doing.store(op, Relaxed);
         match op {
             0 | 1 => ignore(w.mm.madvise(range, Advice::DontNeed)),

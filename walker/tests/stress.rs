@@ -1,25 +1,28 @@
 //! Everything at once: mirrors, faulting CPUs and every operation on one address space, then an audit.
 //!
-//! A device must never hold a frame or a right that the tables lack. Runs for two seconds; WALKBENCH_STRESS_SECONDS
-//! makes it longer.
+//! A device must never hold a frame or a right that the tables lack, and in the end no frame, swap slot or hugetlb page
+//! may be missing. Runs for two seconds; WALKBENCH_STRESS_SECONDS makes it longer. Threads that do not stop are named.
 #![cfg(not(loom))]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread::{sleep, spawn};
+use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
-use walker::addr::{Level, PageRange, VirtAddr};
+use walker::addr::{Level, PageRange, Pfn, VirtAddr};
 use walker::arch::Geometry;
 use walker::backend::Backend;
 use walker::backends::map_order::MapOrder;
 use walker::counters::NoCounts;
-use walker::memory::PhysConfig;
+use walker::dmirror::Dmirror;
+use walker::memory::{PageKind, PhysConfig};
 use walker::mirror::{Mirror, RetryPolicy};
+use walker::mm::device::{Device, DeviceMirror};
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
 use walker::mm::protect::Change;
 use walker::mm::system::{File, Settings, System, ThpMode};
 use walker::mm::touch::Access;
+use walker::mm::userfaultfd::{UffdMode, Userfaultfd};
 use walker::mm::vma::VmFlags;
 use walker::mm::{Errno, Mm};
 use walker::request::{Request, Wish};
@@ -62,6 +65,7 @@ fn ignore(_: Result<(), Errno>) {}
 struct World {
     mm: Arc<Mm>,
     file: Arc<File>,
+    uffd: Userfaultfd,
     stop: AtomicBool,
     mirrored_pages: AtomicU64,
     operations: AtomicU64,
@@ -73,11 +77,36 @@ fn arena() -> PageRange {
     PageRange::pages(START, PAGES)
 }
 
-/// Entry of `addr` as `(frame, writable)`, if it maps anything for the processor.
-fn table_says(mm: &Mm, addr: VirtAddr) -> Option<(u64, bool)> {
+/// The owner of the device memory that the mirrors of the device with an owner put pages into.
+const OWNER: u64 = 1000;
+
+/// A device with memory of its own: what the kernel's migration tells it takes the page from its table.
+struct Owned {
+    mirror: Mirror,
+    device: std::sync::OnceLock<Device>,
+}
+
+impl Owned {
+    fn device(&self) -> Device {
+        *self.device.get().unwrap()
+    }
+}
+
+impl DeviceMirror for Owned {
+    fn erase(&self, addr: VirtAddr) {
+        self.mirror.device().clear(PageRange::pages(addr, 1));
+    }
+}
+
+/// Entry of `addr` as `(frame, writable)`, if it maps anything for the processor, or for a device its own memory.
+fn table_says(mm: &Mm, addr: VirtAddr, owner: u64) -> Option<(u64, bool)> {
     for level in [Level::Pte, Level::Pmd, Level::Pud] {
         let Ok(slot) = mm.lookup(addr, level) else { continue };
         let e = slot.read();
+        if level == Level::Pte && e.is_swp() && e.swp().is_device_private() {
+            let ours = mm.phys().page(e.swp().pfn()).owner() == owner;
+            return ours.then(|| (e.swp().pfn().get(), e.swp().is_device_private_write()));
+        }
         let leaf = e.is_present() && !e.is_protnone() && (level == Level::Pte || e.is_huge());
         let within = (addr.get() >> 12) & ((1 << level.order()) - 1);
         return leaf.then(|| (e.pfn().get() + within, e.is_write()));
@@ -86,10 +115,10 @@ fn table_says(mm: &Mm, addr: VirtAddr) -> Option<(u64, bool)> {
 }
 
 /// No device entry that the tables do not back. Nothing else may run.
-fn audit(mm: &Mm, mirror: &Mirror) -> u64 {
+fn audit(mm: &Mm, mirror: &Mirror, owner: u64) -> u64 {
     let mut valid = 0;
     for (addr, entry) in mirror.device().iter().filter(|(_, e)| e.is_valid()) {
-        let (pfn, write) = table_says(mm, addr)
+        let (pfn, write) = table_says(mm, addr, owner)
             .unwrap_or_else(|| panic!("{addr:?}: the device maps {:?}, the tables nothing", entry.pfn()));
         assert_eq!(entry.pfn().get(), pfn, "{addr:?}: another frame");
         assert!(!entry.is_write() || write, "{addr:?}: the device may write, the tables say no");
@@ -98,13 +127,14 @@ fn audit(mm: &Mm, mirror: &Mirror) -> u64 {
     valid
 }
 
-fn run_mirror(w: &World, mirror: &Mirror, seed: u64) {
+fn run_mirror(w: &World, mirror: &Mirror, owner: u64, seed: u64) {
     let mut rng = Rng(seed);
     let mut backend = MapOrder::new(PAGES as usize);
     let mut wishes = vec![Wish::None; PAGES as usize];
     while !w.stop.load(Relaxed) {
         let range = rng.range();
         let mut request = Request::all(range, [Wish::None, Wish::Read, Wish::Write][rng.below(3) as usize]);
+        request.owner = owner;
         if rng.below(3) == 0 {
             let n = range.nr_pages() as usize;
             wishes[..n].fill_with(|| [Wish::None, Wish::Read, Wish::Write][rng.below(3) as usize]);
@@ -125,12 +155,17 @@ fn run_cpu(w: &World, seed: u64) {
     }
 }
 
-fn run_operations(w: &World, seed: u64) {
+fn run_operations(w: &World, owned: &Owned, doing: &AtomicU64, seed: u64) {
     let mut rng = Rng(seed);
+    // A second driver with memory of its own. It never writes: the kernel's test driver may have a stale page.
+    let mut driver = Dmirror::open(&w.mm, OWNER + 1 + seed % 2);
+    let few = |range: PageRange| PageRange::pages(range.start(), range.nr_pages().min(100));
     let mut child: Option<Arc<Mm>> = None;
     while !w.stop.load(Relaxed) {
         let range = rng.range();
-        match rng.below(26) {
+        let op = rng.below(43);
+        doing.store(op, Relaxed);
+        match op {
             0 | 1 => ignore(w.mm.madvise(range, Advice::DontNeed)),
             2 => ignore(w.mm.mprotect(range, VmFlags::READ)),
             3 | 4 => ignore(w.mm.mprotect(range, RW)),
@@ -174,6 +209,39 @@ fn run_operations(w: &World, seed: u64) {
                 }
             }
             12 => child = w.mm.fork().ok(),
+            26 => ignore(w.mm.madvise(range, Advice::Collapse)),
+            27 => {
+                w.mm.khugepaged_step(range.start());
+            }
+            28 => {
+                w.mm.migrate_range(range);
+            }
+            29 => ignore(w.file.truncate(PAGES / 2 + rng.below(PAGES / 2))),
+            30 => ignore(w.file.write(rng.below(PAGES), 1 + rng.below(16), 7)),
+            31 => {
+                let kind = MapKind::Hugetlb { order: 9, shared: rng.below(2) == 0 };
+                let flags = MapFlags {
+                    fixed: true,
+                    populate: rng.below(2) == 0,
+                    noreserve: rng.below(2) == 0,
+                    locked: rng.below(2) == 0,
+                };
+                ignore(w.mm.mmap(range, RW, kind, flags, 0));
+            }
+            32 => ignore(w.mm.migrate_to_device(range, owned.device(), &mut |addr, _, _| owned.erase(addr))),
+            33 => ignore(w.mm.migrate_to_system(range, OWNER).map(|_| ())),
+            34 => ignore(driver.migrate_to_device(few(range)).map(|_| ())),
+            35 => ignore(driver.migrate_to_system(few(range)).map(|_| ())),
+            36 => ignore(driver.exclusive(few(range)).map(|_| ())),
+            37 => ignore(w.mm.make_device_exclusive(range, 0, &mut |_, _| {})),
+            38 => ignore(driver.read(few(range)).map(|_| ())),
+            40 => w.mm.clear_soft_dirty(),
+            41 => {
+                let mode = if rng.below(4) == 0 { UffdMode::Missing } else { UffdMode::WriteProtect };
+                ignore(w.mm.uffd_register(w.uffd, range, mode));
+            }
+            42 => ignore(w.mm.uffd_writeprotect(range, rng.below(2) == 0)),
+            39 => ignore(w.mm.madvise(range, Advice::PopulateRead)),
             _ => {
                 if let Some(c) = &child {
                     for _ in 0..20 {
@@ -208,11 +276,16 @@ fn no_device_ever_holds_what_the_tables_lack() {
     let world = Arc::new(World {
         mm: Arc::clone(&mm),
         file,
+        uffd: Userfaultfd::new(&system, false),
         stop: AtomicBool::new(false),
         mirrored_pages: AtomicU64::new(0),
         operations: AtomicU64::new(0),
     });
     let mirrors = [Arc::new(Mirror::new(&mm, arena(), 0)), Arc::new(Mirror::new(&mm, arena(), 0))];
+    let owned =
+        Arc::new(Owned { mirror: Mirror::new(&mm, arena(), OWNER), device: std::sync::OnceLock::new() });
+    let weak: std::sync::Weak<Owned> = Arc::downgrade(&owned);
+    owned.device.set(Device { owner: OWNER, mirror: system.device.register(weak) }).unwrap();
     let mut valid = 0;
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut round = 0;
@@ -222,20 +295,31 @@ fn no_device_ever_holds_what_the_tables_lack() {
         world.stop.store(false, Relaxed);
         // Plain threads, joined: ThreadSanitizer knows pthread_join, not the scope of an uninstrumented std.
         let mut threads = Vec::new();
+        let mut start = |name: String, run: Box<dyn FnOnce(&World, &AtomicU64) + Send>| {
+            let (w, doing) = (Arc::clone(&world), Arc::new(AtomicU64::new(u64::MAX)));
+            let there = Arc::clone(&doing);
+            threads.push((name, doing, spawn(move || run(&w, &there))));
+        };
         for (i, m) in mirrors.iter().enumerate() {
-            let (w, m) = (Arc::clone(&world), Arc::clone(m));
-            threads.push(spawn(move || run_mirror(&w, &m, 1000 * round + i as u64 + 1)));
+            let (m, seed) = (Arc::clone(m), 1000 * round + i as u64 + 1);
+            start(format!("mirror {i}"), Box::new(move |w, _| run_mirror(w, &m, 0, seed)));
         }
+        let o = Arc::clone(&owned);
+        start(
+            "owner's mirror".into(),
+            Box::new(move |w, _| run_mirror(w, &o.mirror, OWNER, 1000 * round + 50)),
+        );
         for i in 0..2 {
-            let w = Arc::clone(&world);
-            threads.push(spawn(move || run_cpu(&w, 1000 * round + 100 + i)));
-            let w = Arc::clone(&world);
-            threads.push(spawn(move || run_operations(&w, 1000 * round + 200 + i)));
+            start(format!("CPU {i}"), Box::new(move |w, _| run_cpu(w, 1000 * round + 100 + i)));
+            let o = Arc::clone(&owned);
+            let run =
+                move |w: &World, doing: &AtomicU64| run_operations(w, &o, doing, 1000 * round + 200 + i);
+            start(format!("operations {i}"), Box::new(run));
         }
         sleep(Duration::from_millis(250));
         world.stop.store(true, Relaxed);
-        threads.into_iter().for_each(|t| t.join().unwrap());
-        valid += mirrors.iter().map(|m| audit(&mm, m)).sum::<u64>();
+        join(threads);
+        valid += mirrors.iter().map(|m| audit(&mm, m, 0)).sum::<u64>() + audit(&mm, &owned.mirror, OWNER);
         assert_eq!(mm.notifier.debug_state().1, 0, "an event never ended");
     }
     println!(
@@ -244,21 +328,52 @@ fn no_device_ever_holds_what_the_tables_lack() {
         world.operations.load(Relaxed)
     );
     assert!(valid > 0 && world.mirrored_pages.load(Relaxed) > 0, "nothing was tested");
-    drop(mirrors);
-    drop(world);
+    drop((mirrors, owned, world));
     mm.exit();
     drop(mm);
-    walker::memory::rcu::flush();
-    let huge_zero = system.huge_zero_pfn().map_or(0, |_| 512);
+    let expected = before + system.huge_zero_pfn().map_or(0, |_| 512);
     // Detached tables may still wait for their grace period.
     for _ in 0..1000 {
-        if system.phys.nr_used() == before + huge_zero {
-            return;
-        }
         walker::memory::rcu::flush();
+        if system.phys.nr_used() == expected {
+            break;
+        }
         sleep(Duration::from_millis(1));
     }
-    assert_eq!(system.phys.nr_used(), before + huge_zero, "frames leaked");
+    let missing = system.phys.nr_used() - expected;
+    assert_eq!(missing, 0, "frames leaked: {:#?}", leaked(&system));
+    assert_eq!(system.swap.nr_used(), 0, "swap slots leaked");
+    assert_eq!(system.hugetlb.available(9), (16, 0), "hugetlb pages or reservations leaked");
+}
+
+/// Waits for the threads; one that runs on for a minute after it was told to stop is a deadlock or a livelock.
+fn join(threads: Vec<(String, Arc<AtomicU64>, JoinHandle<()>)>) {
+    let told = Instant::now();
+    while threads.iter().any(|(_, _, t)| !t.is_finished()) {
+        if told.elapsed() > Duration::from_secs(60) {
+            let stuck = threads.iter().filter(|(_, _, t)| !t.is_finished());
+            let names: Vec<_> =
+                stuck.map(|(name, doing, _)| format!("{name} (operation {})", doing.load(Relaxed))).collect();
+            panic!("no progress for a minute: {}", names.join(", "));
+        }
+        sleep(Duration::from_millis(1));
+    }
+    for (name, doing, t) in threads {
+        assert!(t.join().is_ok(), "{name} failed in operation {}", doing.load(Relaxed));
+    }
+}
+
+/// The first frames that are in use although nothing uses them any more.
+fn leaked(system: &System) -> Vec<String> {
+    let page = |pfn| system.phys.page(Pfn::new(pfn));
+    let known = [Some(system.zero_pfn()), system.huge_zero_pfn()];
+    (512..system.phys.high_water())
+        .filter(|&pfn| page(pfn).tail_distance() == 0 && !known.contains(&Some(Pfn::new(pfn))))
+        // A free frame's struct page is all zero: one mapping.
+        .filter(|&pfn| page(pfn).kind() != PageKind::Anon || page(pfn).pte_mappings() != 1)
+        .take(8)
+        .map(|pfn| format!("{pfn:#x}: {:?}", page(pfn)))
+        .collect()
 }
 
 #[test]
@@ -274,5 +389,5 @@ fn the_audit_sees_a_change_that_no_event_announced() {
     mirror.refresh(&mut backend, &request, RetryPolicy::AtOnce, &mut NoCounts).unwrap();
     let vmas = mm.mmap_read();
     mm.zap_page_range(vmas.find(START).unwrap(), PageRange::pages(START, 1));
-    audit(&mm, &mirror);
+    audit(&mm, &mirror, 0);
 }

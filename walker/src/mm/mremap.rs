@@ -84,13 +84,16 @@ impl Mm {
             vma.flags -= VmFlags::UFFD_WP | VmFlags::UFFD_MISSING;
         }
         let gone = if moved.is_ok() { old } else { new };
-        let start = vmas.find(gone.start()).map(Vma::start);
-        if let Some(start) = start
-            && let Some(vma) = vmas.get_mut(start)
-            && let Backing::Hugetlb(h) = &mut vma.backing
-        {
-            // clear_vma_resv_huge_pages: the other VMA has the reservation now.
-            h.forget_reservation();
+        if !gone.is_empty() && vmas.find(gone.start()).is_some_and(|v| v.has(VmFlags::HUGETLB)) {
+            // clear_vma_resv_huge_pages: the other VMA has the reservation now, that of the part which moved. The kernel
+            // does so before it cuts the rest off, and what that has reserved is lost.
+            self.split_vma_at(vmas, gone.start())?;
+            self.split_vma_at(vmas, gone.end())?;
+            if let Some(vma) = vmas.get_mut(gone.start())
+                && let Backing::Hugetlb(h) = &mut vma.backing
+            {
+                h.forget_reservation();
+            }
         }
         if !gone.is_empty() {
             self.unmap_locked(vmas, gone)?;

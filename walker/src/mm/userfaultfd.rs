@@ -83,7 +83,9 @@ impl Mm {
         }
         // userfaultfd_register_range
         let mut at = range.start();
-        while let Some(vma) = vmas.find_from(at).filter(|v| v.start() < range.end()) {
+        while at < range.end()
+            && let Some(vma) = vmas.find_from(at).filter(|v| v.start() < range.end())
+        {
             let part = range.clip(vma.range);
             at = part.end();
             if vma.uffd == ctx.0 && vma.has(mode) {
@@ -93,9 +95,6 @@ impl Mm {
                 v.flags = v.flags.difference(VmFlags::UFFD_MISSING | VmFlags::UFFD_WP) | mode;
                 v.uffd = ctx.0;
             })?;
-            if at >= range.end() {
-                break;
-            }
         }
         Ok(())
     }

@@ -130,7 +130,7 @@ impl World {
     pub(crate) fn ask<B: Backend>(&self, request: &Request<'_>) -> Asked<B> {
         let mut backend = B::new(request.range.nr_pages() as usize);
         let mut counts = Counts::default();
-        let mirror = Mirror::new(&self.mm, request.range, OWNER);
+        let mirror = Mirror::new(&self.mm, request.range);
         let result = mirror.refresh(&mut backend, request, RetryPolicy::Attempts(5000), &mut counts);
         Asked { backend, result, counts, mirror }
     }
@@ -549,7 +549,7 @@ pub(crate) fn a_session_can_be_used_again<B: Backend>() {
     let world = World::new();
     world.map(World::pages(0, 600), RW, MapKind::Anon);
     let mut backend = B::new(600);
-    let mirror = Mirror::new(&world.mm, World::pages(0, 600), OWNER);
+    let mirror = Mirror::new(&world.mm, World::pages(0, 600));
     let mut c = Counts::default();
     for (first, n, wish) in
         [(0, 600, Wish::Read), (5, 20, Wish::Write), (100, 480, Wish::Read), (3, 9, Wish::Write)]
@@ -570,7 +570,7 @@ pub(crate) fn a_stale_sequence_is_never_installed<B: Backend>() {
     world.map(World::pages(0, 16), RW, MapKind::Anon);
     world.write(World::pages(0, 16));
     let range = World::pages(0, 16);
-    let mirror = Mirror::new(&world.mm, range, OWNER);
+    let mirror = Mirror::new(&world.mm, range);
     let mut backend = B::new(16);
     let mut c = Counts::default();
     let seq = world.mm.notifier.read_begin(mirror.subscription());
@@ -590,7 +590,7 @@ pub(crate) fn consume_writes_the_asked_pages_alone<B: Backend>() {
     let world = World::new();
     world.map(World::pages(0, 64), RW, MapKind::Anon);
     world.write(World::pages(0, 64));
-    let mirror = Mirror::new(&world.mm, World::pages(0, 64), OWNER);
+    let mirror = Mirror::new(&world.mm, World::pages(0, 64));
     let mut backend = B::new(64);
     let request = Request::all(World::pages(10, 20), Wish::Read);
     mirror.refresh(&mut backend, &request, RetryPolicy::default(), &mut NoCounts).unwrap();

@@ -263,7 +263,7 @@ fn a_snapshot_during_a_split_sees_every_page_at_its_frame() {
         let leaf = mm.lookup(START, Level::Pmd).unwrap().read();
         assert!(leaf.is_huge(), "the fault mapped a leaf");
         let head = leaf.pfn();
-        let mirror = Mirror::new(&mm, slice(), 0);
+        let mirror = Mirror::new(&mm, slice());
         let splitter = {
             let mm = Arc::clone(&mm);
             thread::spawn(move || {

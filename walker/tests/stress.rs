@@ -281,9 +281,8 @@ fn no_device_ever_holds_what_the_tables_lack() {
         mirrored_pages: AtomicU64::new(0),
         operations: AtomicU64::new(0),
     });
-    let mirrors = [Arc::new(Mirror::new(&mm, arena(), 0)), Arc::new(Mirror::new(&mm, arena(), 0))];
-    let owned =
-        Arc::new(Owned { mirror: Mirror::new(&mm, arena(), OWNER), device: std::sync::OnceLock::new() });
+    let mirrors = [Arc::new(Mirror::new(&mm, arena())), Arc::new(Mirror::new(&mm, arena()))];
+    let owned = Arc::new(Owned { mirror: Mirror::new(&mm, arena()), device: std::sync::OnceLock::new() });
     let weak: std::sync::Weak<Owned> = Arc::downgrade(&owned);
     owned.device.set(Device { owner: OWNER, mirror: system.device.register(weak) }).unwrap();
     let mut valid = 0;
@@ -383,7 +382,7 @@ fn the_audit_sees_a_change_that_no_event_announced() {
     let system = System::new(memory, Settings::default()).unwrap();
     let mm = Mm::new(&system, Geometry::FourLevel).unwrap();
     mm.mmap(arena(), RW, MapKind::Anon, MapFlags::default(), 0).unwrap();
-    let mirror = Mirror::new(&mm, arena(), 0);
+    let mirror = Mirror::new(&mm, arena());
     let mut backend = MapOrder::new(PAGES as usize);
     let request = Request::all(arena(), Wish::Write);
     mirror.refresh(&mut backend, &request, RetryPolicy::AtOnce, &mut NoCounts).unwrap();

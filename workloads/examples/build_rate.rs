@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let pages = built.range.nr_pages();
 
         // The snapshot of everything, 512 pages a call. The device's table is that of one call.
-        let mirror = Mirror::new(&built.mm, PageRange::pages(built.range.start(), 1), 0);
+        let mirror = Mirror::new(&built.mm, PageRange::pages(built.range.start(), 1));
         let mut backend = MapOrder::new(512);
         let start = Instant::now();
         let mut last = 0;

@@ -60,7 +60,7 @@ impl Visitor for Case<'_> {
             () => Wish::None,
         };
         let request = Request::all(range, wish);
-        let mirror = Mirror::new(&mm, range, 0);
+        let mirror = Mirror::new(&mm, range);
         let mut backend = B::new(PAGES as usize);
         let call_too = !self.is("_reset");
         for _ in 0..self.rounds {

@@ -309,7 +309,7 @@ fn captured_shapes_say_what_they_leave_out_and_tear_down() {
 fn ask(built: &Built, kind: RequestKind, call: u64) -> Counts {
     let mut counts = Counts::default();
     let mut backend = <walker::backends::map_order::MapOrder as walker::backend::Backend>::new(call as usize);
-    let mirror = Mirror::new(&built.mm, built.range, 0);
+    let mirror = Mirror::new(&built.mm, built.range);
     let wishes = kind.wishes(built.range.nr_pages(), 7);
     for first in (0..built.range.nr_pages()).step_by(call as usize) {
         let n = call.min(built.range.nr_pages() - first);

@@ -23,7 +23,8 @@ fn find_pattern(shape: &Shape) -> Option<(&ShapeVma, usize)> {
     let written = |run: &Run| {
         run.nr_pages == 1
             && matches!(run.state, PageState::Present { leaf: Leaf::Pte, flags }
-                if flags - PageFlags::SOFT_DIRTY == PageFlags::EXCLUSIVE)
+                // Not exclusive while another test's child has not called exec yet.
+                if (flags - PageFlags::SOFT_DIRTY - PageFlags::EXCLUSIVE).is_empty())
     };
     let empty = |run: &Run| run.nr_pages == 1 && run.state == PageState::None;
     shape.vmas.iter().find_map(|vma| {

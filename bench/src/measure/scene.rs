@@ -102,7 +102,7 @@ impl Scene {
     /// What the builder said.
     pub(crate) fn new(recipe: Recipe) -> Result<Scene, BuildError> {
         let built = recipe.shape.build(recipe.size_bytes, recipe.seed)?;
-        let mirror = Mirror::new(&built.mm, built.range, 0);
+        let mirror = Mirror::new(&built.mm, built.range);
         let wishes = Wishes::new(recipe.request, built.range.nr_pages(), recipe.seed);
         let call_pages = recipe.call_pages;
         let mut scene =

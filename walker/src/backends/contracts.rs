@@ -111,7 +111,7 @@ fn outputs_escalate_to_wishes_when_the_caller_does_not_refill() {
         let mut world = World::new();
         world.map(World::pages(0, 1), RW, MapKind::Anon);
         (case.build)(&world);
-        let mirror = Mirror::new(&world.mm, World::pages(0, 1), 0);
+        let mirror = Mirror::new(&world.mm, World::pages(0, 1));
         let mut b = FixedFlags::new(1);
         b.prepare_raw(World::pages(0, 1), 0, VALID | WRITE, 0, |slots| slots[0] = case.wish);
         assert_eq!(call(&mut b, &world, &mirror).0, Ok(()));
@@ -128,7 +128,7 @@ fn an_array_of_its_own_keeps_wishes_from_escalating() {
     let range = World::pages(0, 2);
     world.map(range, RW, MapKind::Anon);
     world.write(range);
-    let mirror = Mirror::new(&world.mm, range, 0);
+    let mirror = Mirror::new(&world.mm, range);
     let mut b = SplitArrays::new(2);
     let each = [Wish::None, Wish::Read];
     b.prepare(
@@ -183,7 +183,7 @@ fn an_error_leaves_outputs_before_it_and_inputs_behind() {
     world.map(range, RW, MapKind::Anon);
     world.write(World::pages(0, 4));
     world.plant_marker(World::addr(5), crate::arch::entry::MARKER_POISONED);
-    let mirror = Mirror::new(&world.mm, range, 0);
+    let mirror = Mirror::new(&world.mm, range);
 
     let mut b = MapOrder::new(8);
     b.prepare_raw(range, 0, VALID | WRITE, 0, |s| s.copy_from_slice(&[0, 0, 0, 0, 7, VALID | 9, 11, 13]));
@@ -212,7 +212,7 @@ fn slots_under_a_migrating_leaf_show_their_inputs_from_5_2_to_5_6() {
     world.leak();
     world.plant(range.start(), Level::Pmd, SwpEntry::new(SwpType::MigrationRead, 0x600).entry());
     fn second_answer<G: RangeCall>(world: &World, range: PageRange) -> u64 {
-        let mirror = Mirror::new(&world.mm, range, 0);
+        let mirror = Mirror::new(&world.mm, range);
         let mut b = Driver::<G>::with_format(512, SHIFT_7);
         let stale = Request::all(range, Wish::None);
         b.prepare(&stale, &mut Counts::default());
@@ -352,7 +352,7 @@ fn sticky_bits_survive_every_store_and_refill() {
     world.write(World::pages(0, 20));
     world.map_huge(World::pages(PAGES_PER_PMD, PAGES_PER_PMD));
     world.write(World::pages(PAGES_PER_PMD, 1));
-    let mirror = Mirror::new(&world.mm, range, 0);
+    let mirror = Mirror::new(&world.mm, range);
     let mut b = StickyFlags::new(1024);
     b.prepare(&Request::all(range, Wish::None), &mut Counts::default());
     // One of each kind: entry, none, gap, leaf.
@@ -385,7 +385,7 @@ fn all_driver_formats_give_the_same_answers() {
         world.write(World::pages(0, 8));
         world.read(World::pages(8, 8));
         world.plant(World::addr(20), Level::Pte, world.device_page(OWNER, 0, SwpType::DeviceRead));
-        let mirror = Mirror::new(&world.mm, World::pages(0, 64), OWNER);
+        let mirror = Mirror::new(&world.mm, World::pages(0, 64));
         let mut b = DriverFormat::with_format(64, format);
         b.prepare(&Request::all(World::pages(0, 32), wish), &mut Counts::default());
         assert_eq!(
@@ -485,7 +485,7 @@ fn the_unlocked_call_starts_over_by_itself() {
     world.map(range, RW, MapKind::Anon);
     world.write(range);
     world.fork();
-    let mirror = Mirror::new(&world.mm, range, 0);
+    let mirror = Mirror::new(&world.mm, range);
     let walk = |budget| {
         let mut b = Unlocked::new(4);
         b.set_budget(budget);
@@ -511,7 +511,7 @@ fn the_unlocked_call_escalates_wishes_of_single_pages() {
     world.fork();
     world.write(World::pages(0, 1));
     // Page 0 is writable and only looked at; the copy of page 599 makes the call start over.
-    let mirror = Mirror::new(&world.mm, range, 0);
+    let mirror = Mirror::new(&world.mm, range);
     let mut b = Unlocked::new(600);
     let each = wishes(600, |i| if i == 599 { Wish::Write } else { Wish::None });
     let mut c = Counts::default();
@@ -530,7 +530,7 @@ fn a_file_page_read_in_without_the_lock_starts_the_unlocked_call_over() {
     let world = World::new();
     let file = crate::mm::system::File::block(world.mm.system());
     world.map(World::pages(0, 1), VmFlags::READ, MapKind::FilePrivate(file));
-    let mirror = Mirror::new(&world.mm, World::pages(0, 1), 0);
+    let mirror = Mirror::new(&world.mm, World::pages(0, 1));
     let mut b = Unlocked::new(1);
     let mut c = Counts::default();
     b.prepare(&Request::all(World::pages(0, 1), Wish::Read), &mut c);
@@ -546,7 +546,7 @@ fn a_moved_sequence_is_busy_or_again_before_anything_is_touched() {
         let world = World::new();
         let range = World::pages(0, 1);
         world.map(range, RW, MapKind::Anon);
-        let mirror = Mirror::new(&world.mm, range, 0);
+        let mirror = Mirror::new(&world.mm, range);
         let seq = world.mm.notifier.read_begin(mirror.subscription());
         world.mm.notifier.during(&Event::new(EventKind::Clear, range), || {});
         let mut b = B::new(1);

@@ -86,10 +86,12 @@ pub(super) fn wish_flags(req: u64) -> Flags {
     Flags::from_bits_retain(((req >> 63) | (req >> 61) & 2) as u8)
 }
 
-/// The slot of a plainly present entry: RW is bit 1 of the entry, WRITE bit 62 of the slot.
+/// The slot of a plainly present entry: the frame moves to bit 0, RW (bit 1) to WRITE (bit 62), and one mask clears what
+/// both bring along.
 #[inline(always)]
 pub(super) fn present_bits(e: Entry) -> u64 {
-    e.plain_pfn() | VALID | (e.is_write() as u64) << 62
+    const FRAME: u64 = (1 << 40) - 1;
+    (e.bits() >> 12 | e.bits() << 61) & (FRAME | WRITE) | VALID
 }
 
 /// Whether a present page with this new slot lacks something that `req` asks for: only if FAULT (bit 63) and WRITE (62)

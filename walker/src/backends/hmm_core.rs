@@ -296,13 +296,21 @@ pub(super) fn plain_run<K: Chunk, const MAY_FAULT: bool>(
     // Both lengths are stated once, so that the loop carries no bounds check.
     let run = table.ptep_run(first, n);
     assert!(run.len() == n && chunk.len() == n);
-    for k in 0..n {
+    let mut answer = |k: usize| {
         let e = run.ptep_get(k);
-        if !e.is_plain_present() || !chunk.answer_present::<MAY_FAULT>(k, e) {
-            return k;
+        e.is_plain_present() && chunk.answer_present::<MAY_FAULT>(k, e)
+    };
+    // Four at a time while four are left: a loop that may end early is not unrolled by the compiler.
+    let mut k = 0;
+    while k + 4 <= n {
+        for j in k..k + 4 {
+            if !answer(j) {
+                return j;
+            }
         }
+        k += 4;
     }
-    n
+    (k..n).find(|&k| !answer(k)).unwrap_or(n)
 }
 
 /// What a device-private entry gives its owner.

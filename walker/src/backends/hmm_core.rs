@@ -457,13 +457,27 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
             }
             k += done;
             if k < n {
-                self.c.add(Count::PtesVisited, 1);
-                let rest = PageRange::between(part.start().add_pages(k as u64), part.end());
-                self.handle_pte(table.ptep_get(first + k), rest)?;
-                k += 1;
+                k = self.handle_ptes(table, part, k)?;
             }
         }
         Ok(())
+    }
+
+    /// What stopped a run, and whatever else is not plainly present behind it; returns where the next run begins. Apart
+    /// from the runs, so that their loop keeps its registers.
+    #[inline(never)]
+    fn handle_ptes(&mut self, table: Table<'a>, part: PageRange, mut k: usize) -> Result<usize, Break> {
+        let n = part.nr_pages() as usize;
+        let first = part.start().index(Level::Pte);
+        loop {
+            self.c.add(Count::PtesVisited, 1);
+            let rest = PageRange::between(part.start().add_pages(k as u64), part.end());
+            self.handle_pte(table.ptep_get(first + k), rest)?;
+            k += 1;
+            if k == n || table.ptep_get(first + k).is_plain_present() {
+                return Ok(k);
+            }
+        }
     }
 
     /// `hmm_vma_handle_pte` for an entry that is not plainly present: `rest` runs from its page to the end of the

@@ -31,7 +31,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// Prints a JSON object and a line break.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).context("the result as JSON")?;
     text.push('\n');

@@ -12,7 +12,7 @@
 //! | [`fault`] | `handle_mm_fault`: dispatch, anonymous memory, markers |
 //! | [`wp`] | write faults on read-only entries: COW copy and reuse |
 //! | [`huge`] | transparent huge pages: fault, write protect, split |
-//! | [`file`], [`filemap`], [`shmem`], [`block`] | page cache; file faults; shared memory and tmpfs; a block device |
+//! | [`mod@file`], [`filemap`], [`shmem`], [`block`] | page cache; file faults; shared memory and tmpfs; a block device |
 //! | [`swap`], [`hugetlb`] | swap; hugetlb pages |
 //! | [`reclaim`] | what madvise gives up: paging out, lazy freeing |
 //! | [`migrate`], [`device`] | migration entries, folio splits; device-private and device-exclusive memory |

@@ -62,6 +62,9 @@ impl Rng {
 /// Errors are answers here: gaps, unmapped or locked parts.
 fn ignore(_: Result<(), Errno>) {}
 
+/// What one thread of a round does; it stores the operation it is in.
+type Work = Box<dyn FnOnce(&World, &AtomicU64) + Send>;
+
 struct World {
     mm: Arc<Mm>,
     file: Arc<File>,
@@ -294,7 +297,7 @@ fn no_device_ever_holds_what_the_tables_lack() {
         world.stop.store(false, Relaxed);
         // Plain threads, joined: ThreadSanitizer knows pthread_join, not the scope of an uninstrumented std.
         let mut threads = Vec::new();
-        let mut start = |name: String, run: Box<dyn FnOnce(&World, &AtomicU64) + Send>| {
+        let mut start = |name: String, run: Work| {
             let (w, doing) = (Arc::clone(&world), Arc::new(AtomicU64::new(u64::MAX)));
             let there = Arc::clone(&doing);
             threads.push((name, doing, spawn(move || run(&w, &there))));

@@ -46,7 +46,7 @@ pub(crate) struct RunArgs {
     /// Decides tables, wishes and the order of turns
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Folder for the results, new or empty; by default results/<date>-<machine>
+    /// Folder for the results, new or empty; by default results/DATE-MACHINE
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// What to print on standard output

@@ -9,7 +9,7 @@
 //! * there is no test of the sequence inside the call until 5.2;
 //! * snapshots are another call, whose walk may end early without an error.
 //!
-//! What differs between these generations has a name and its versions in [`Rules`].
+//! What differs between these generations has a name and its versions in `Rules`.
 //!
 //! Where a kernel would spin for ever, the model gives up with -EINTR, as if the caller were killed: a write fault that
 //! can never give write permission, with a wish that is not in the slots and so not destroyed (4.14, and a default of

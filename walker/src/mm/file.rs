@@ -228,7 +228,7 @@ impl Inode {
         self.phys().put(head, 1);
     }
     /// Swap-in of shared memory (`shmem_add_to_page_cache` over a value entry): `head` takes the place of `slot`, if
-    /// it is still there. As [`Inode::add`] otherwise.
+    /// it is still there. As `Inode::add` otherwise.
     pub fn replace_slot(&self, index: u64, slot: u64, head: Pfn) -> bool {
         let page = self.phys().page(head);
         let mut pages = self.pages.lock();

@@ -7,10 +7,10 @@ use workloads::capture::{Leaf, PageFlags, PageState, Run, ShapeVma};
 
 use super::*;
 
-/// 16 MiB from malloc, fresh from the kernel: pages 2, 4, … 200 of it written, page 301 read, the rest untouched.
+/// 40 MiB from malloc, fresh from the kernel (glibc never takes more than 32 MiB from memory that was freed): pages 2, 4, … 200 of it written, page 301 read, the rest untouched.
 /// Small enough at its front to stay apart from huge pages unless the system forces them.
 fn patterned_buffer() -> Vec<u8> {
-    let mut buffer = vec![0u8; 16 << 20];
+    let mut buffer = vec![0u8; 40 << 20];
     for page in (2..=200).step_by(2) {
         buffer[page * 4096 + 100] = 1;
     }
@@ -63,7 +63,7 @@ fn our_own_written_read_and_untouched_pages_are_told_apart() {
             let zero = |r: &&Run| matches!(r.state, PageState::Present { flags, .. } if flags.contains(PageFlags::ZERO));
             assert_eq!(rest.iter().find(zero).map(|r| r.nr_pages), Some(1), "{rest:?}");
         }
-        // 14 MiB behind the last touched page have no table.
+        // What lies behind the last touched page has no table.
         assert!(rest.iter().any(|r| r.state == PageState::Hole && r.nr_pages >= 3 * 512), "{rest:?}");
     }
     drop(buffer);

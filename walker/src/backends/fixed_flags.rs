@@ -7,7 +7,7 @@
 //! their inputs; ERROR never in a slot that asked for something.
 //!
 //! **Cannot say**: how large a mapping is; whether a page is the caller's device memory (the struct page tells). A
-//! caller that calls again without refilling asks for more than it wanted: the FIXME of the thread.
+//! caller that calls again without refilling asks for more than it wanted, which the thread noted as still to be mended.
 //!
 //! **Costs** a store per slot, a load per slot as soon as anything may fault, also under huge leaves.
 

@@ -1,8 +1,8 @@
 //! madvise(2): `madvise_walk_vmas`, `madvise_vma_behavior`, `madvise_populate` (mm/madvise.c, 6.12).
 
-use crate::addr::PageRange;
+use crate::addr::{PageRange, VirtAddr};
 use crate::mm::fault::VmFault;
-use crate::mm::vma::{VmFlags, Vma};
+use crate::mm::vma::{VmFlags, Vma, VmaTree};
 use crate::mm::zap::ZapDetails;
 use crate::mm::{Errno, Mm};
 use crate::notifier::{Event, EventKind};
@@ -54,18 +54,7 @@ impl Mm {
                 let locked = self.locked(&vmas);
                 let mut gap = false;
                 let mut at = range.start();
-                while at < range.end() {
-                    let Some(vma) = vmas.find_from(at) else {
-                        gap = true;
-                        break;
-                    };
-                    let part = range.clip(vma.range);
-                    if part.is_empty() {
-                        gap = true;
-                        break;
-                    }
-                    gap |= part.start() > at;
-                    at = part.end();
+                while let Some((vma, part)) = next_part(&vmas, range, &mut at, &mut gap) {
                     match advice {
                         Advice::PageOut => locked.madvise_cold(vma, part, true)?,
                         Advice::Cold => locked.madvise_cold(vma, part, false)?,
@@ -110,18 +99,7 @@ impl Mm {
         let mut vmas = self.mmap_write();
         let mut at = range.start();
         let mut gap = false;
-        while at < range.end() {
-            let Some(vma) = vmas.find_from(at) else {
-                gap = true;
-                break;
-            };
-            let part = range.clip(vma.range);
-            if part.is_empty() {
-                gap = true;
-                break;
-            }
-            gap |= part.start() > at;
-            at = part.end();
+        while let Some((vma, part)) = next_part(&vmas, range, &mut at, &mut gap) {
             let flags = new_flags(vma, advice)?;
             if flags != vma.flags {
                 self.modify_vma(&mut vmas, part, |v| v.flags = flags)?;
@@ -156,6 +134,24 @@ impl Mm {
         }
         Ok(())
     }
+}
+
+/// One step of `madvise_walk_vmas`: the next VMA at or after `at` and the part of it in `range`. Moves `at` behind it, and
+/// sets `gap` where pages before it, or up to the end of the range, are not mapped.
+fn next_part<'v>(
+    vmas: &'v VmaTree,
+    range: PageRange,
+    at: &mut VirtAddr,
+    gap: &mut bool,
+) -> Option<(&'v Vma, PageRange)> {
+    if *at >= range.end() {
+        return None;
+    }
+    let found =
+        vmas.find_from(*at).map(|vma| (vma, range.clip(vma.range))).filter(|(_, part)| !part.is_empty());
+    *gap |= found.is_none_or(|(_, part)| part.start() > *at);
+    *at = found?.1.end();
+    found
 }
 
 /// `madvise_vma_behavior` for advice that only changes flags.

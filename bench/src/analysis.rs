@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use walker::counters::Counts;
 
-use crate::measure::matrix::{Group, NO_CHURN, ONE_WALKER};
+use crate::measure::matrix::Group;
 use crate::measure::member::{NOOP, What};
 use crate::measure::runner::Outcome;
 use crate::record::Sample;
@@ -62,7 +62,7 @@ pub(crate) struct Cell {
     /// Pages a call.
     pub(crate) call_pages: u64,
     /// What invalidated meanwhile.
-    pub(crate) churn: &'static str,
+    pub(crate) churn: String,
     /// Threads that walked.
     pub(crate) walkers: u32,
     /// Whole operations.
@@ -224,8 +224,8 @@ fn cell(group: &Group, backend: &str) -> Cell {
         size_bytes: group.size_bytes,
         request: group.request.to_string(),
         call_pages: group.call_pages,
-        churn: NO_CHURN,
-        walkers: ONE_WALKER,
+        churn: workloads::churn::name(group.churn),
+        walkers: group.walkers,
         ns_per_page: None,
         stages: BTreeMap::new(),
         latency_ns: None,

@@ -13,6 +13,8 @@
 //! [smoke]                               # and [quick], [full]: the grid of each profile
 //! sizes = ["2MiB"]                      # of walked address space; left out where the shape has its own
 //! call_pages = [1, 512]
+//! churn = ["none", "zap-2MiB-o100-uniform-1000ps-t1"]    # see `churn`; by default none
+//! walkers = [1, 2]                      # threads that walk, each its share of the range; by default 1
 //! ```
 //!
 //! Contract: whatever the bytes, [`parse`] answers with a definition that [`Definition::build`] can work with (memory
@@ -26,6 +28,7 @@ pub use error::DefinitionError;
 pub use parse::parse;
 pub use size::{parse_size, size_name};
 
+use crate::churn::ChurnSpec;
 use crate::request::RequestKind;
 use crate::shape::ShapeSpec;
 use std::sync::OnceLock;
@@ -55,21 +58,49 @@ impl Profile {
     }
 }
 
-/// What one profile runs of a definition: every size with every call size.
+/// What one profile runs of a definition: every size with every call size, churn and number of walkers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grid {
     /// Bytes of walked address space, ascending. Empty: not in this profile.
     pub sizes: Vec<u64>,
     /// Pages a call, ascending.
     pub call_pages: Vec<u64>,
+    /// What happens meanwhile, each once; none where nothing does.
+    pub churn: Vec<Option<ChurnSpec>>,
+    /// Threads that walk, ascending.
+    pub walkers: Vec<u32>,
+}
+
+/// One point of a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Bytes of walked address space.
+    pub size_bytes: u64,
+    /// Pages a call.
+    pub call_pages: u64,
+    /// What happens meanwhile.
+    pub churn: Option<ChurnSpec>,
+    /// Threads that walk.
+    pub walkers: u32,
 }
 
 impl Grid {
-    /// Each size in bytes with each call size in pages that fits into it.
-    pub fn cells(&self) -> impl Iterator<Item = (u64, u64)> {
-        let calls =
-            |size| self.call_pages.iter().filter(move |n| **n <= size / PAGE_SIZE).map(move |n| (size, *n));
-        self.sizes.iter().copied().flat_map(calls)
+    /// Sizes and call sizes, with nothing happening meanwhile and one walker.
+    pub fn quiet(sizes: Vec<u64>, call_pages: Vec<u64>) -> Grid {
+        Grid { sizes, call_pages, churn: vec![None], walkers: vec![1] }
+    }
+    /// Every point whose calls fit into each walker's share of its size.
+    pub fn points(&self) -> impl Iterator<Item = Point> {
+        let with = move |size_bytes| {
+            self.call_pages.iter().flat_map(move |&call_pages| {
+                self.churn.iter().flat_map(move |&churn| {
+                    let point = move |&walkers| Point { size_bytes, call_pages, churn, walkers };
+                    self.walkers.iter().map(point)
+                })
+            })
+        };
+        let fits = |p: &Point| p.call_pages <= p.size_bytes / PAGE_SIZE / u64::from(p.walkers);
+        self.sizes.iter().copied().flat_map(with).filter(fits)
     }
 }
 
@@ -118,7 +149,7 @@ impl Definition {
     pub fn captured(shape: crate::capture::Shape) -> Definition {
         let spec = ShapeSpec::captured(shape);
         let ShapeSpec::Captured(layout) = &spec else { unreachable!("just made") };
-        let grid = Grid { sizes: vec![layout.size_bytes()], call_pages: vec![512, 1 << 17] };
+        let grid = Grid::quiet(vec![layout.size_bytes()], vec![512, 1 << 17]);
         Definition {
             id: format!("captured_{}", layout.shape().name),
             title: layout.shape().description.clone(),

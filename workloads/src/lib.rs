@@ -2,6 +2,7 @@
 //! No clock, no threads, no process: everything that touches the world is in `bench`.
 
 pub mod capture;
+pub mod churn;
 pub mod conform;
 pub mod definition;
 pub mod random;

@@ -31,10 +31,13 @@ fn a_definition_is_read_as_written() {
     );
     assert_eq!(d.requires.iter().map(|c| c.name()).collect::<Vec<_>>(), ["order"]);
     // A call of 8192 pages does not fit into 2 MiB.
-    let cells: Vec<_> =
-        d.grid(Profile::Smoke).cells().map(|(s, n)| format!("{}/{n}", size_name(s))).collect();
+    let cells: Vec<_> = d
+        .grid(Profile::Smoke)
+        .points()
+        .map(|p| format!("{}/{}", size_name(p.size_bytes), p.call_pages))
+        .collect();
     assert_eq!(cells, ["2MiB/1", "2MiB/512", "1GiB/1", "1GiB/512", "1GiB/8192"]);
-    assert_eq!(d.grid(Profile::Full).cells().count(), 0);
+    assert_eq!(d.grid(Profile::Full).points().count(), 0);
 }
 
 #[test]
@@ -47,11 +50,11 @@ fn embedded_definitions_are_sound() {
         assert!(d.analysis.split_whitespace().count() >= 30, "{}: the analysis says too little", d.id);
         assert!(backends.iter().all(|b| !d.analysis.contains(b)), "{} names a backend", d.id);
         let cells: usize =
-            [Profile::Smoke, Profile::Quick, Profile::Full].iter().map(|p| d.grid(*p).cells().count()).sum();
+            [Profile::Smoke, Profile::Quick, Profile::Full].iter().map(|p| d.grid(*p).points().count()).sum();
         assert!(cells > 0, "{}: no profile runs it", d.id);
         for call in d.full.call_pages.iter() {
             assert!(
-                d.full.cells().any(|c| c.1 == *call),
+                d.full.points().any(|p| p.call_pages == *call),
                 "{}: no size has room for {call} pages a call",
                 d.id
             );

@@ -10,7 +10,7 @@ use walker::backends;
 use workloads::definition::{Profile, definitions, size_name};
 
 use super::run::{ProfileArg, wanted};
-use crate::measure::matrix::{self, NO_CHURN, ONE_WALKER};
+use crate::measure::matrix;
 use crate::output::{self, Format};
 use crate::record::SCHEMA;
 use crate::tables;
@@ -79,6 +79,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
                     "requests": d.requests.iter().map(ToString::to_string).collect::<Vec<_>>(),
                     "smoke": grid(d, Profile::Smoke),
                     "quick": grid(d, Profile::Quick),
+                    "full": grid(d, Profile::Full),
                 })
             });
             output::print_json(&json!({"schema": SCHEMA, "workloads": each.collect::<Vec<_>>()}))?;
@@ -113,8 +114,8 @@ fn cells(args: &ListArgs, format: Format) -> Result<()> {
             "size_bytes": g.size_bytes,
             "request": g.request.to_string(),
             "call_pages": g.call_pages,
-            "churn": NO_CHURN,
-            "walkers": ONE_WALKER,
+            "churn": workloads::churn::name(g.churn),
+            "walkers": g.walkers,
         })
     };
     let cells = groups.iter().flat_map(|g| g.backends.iter().map(|b| cell(g, b.id)));
@@ -133,6 +134,8 @@ fn grid(d: &workloads::definition::Definition, profile: Profile) -> serde_json::
     json!({
         "sizes": grid.sizes.iter().map(|s| size_name(*s)).collect::<Vec<_>>(),
         "call_pages": grid.call_pages,
+        "churn": grid.churn.iter().map(|c| workloads::churn::name(*c)).collect::<Vec<_>>(),
+        "walkers": grid.walkers,
     })
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use walker::backends;
 use walker::counters::{Count, Counters};
 use walker::request::Wish;
-use workloads::definition::{Profile, definitions};
+use workloads::definition::{Point, Profile, definitions};
 
 use crate::analysis::named;
 use crate::interrupt;
@@ -79,7 +79,8 @@ fn groups(filter: Option<&Regex>) -> Result<Vec<Group>> {
         calls.retain(|n| *n <= size >> 12);
         for call_pages in calls {
             for &request in &definition.requests {
-                chosen.extend(matrix::group(definition, size, request, call_pages, &wanted));
+                let point = Point { size_bytes: size, call_pages, churn: None, walkers: 1 };
+                chosen.extend(matrix::group(definition, request, point, &wanted));
             }
         }
     }

@@ -1,8 +1,8 @@
 //! What is measured: definitions x sizes x requests x call sizes x backends, as groups that share their tables.
 
 use walker::backend::Info;
-use walker::backends;
-use workloads::definition::{Definition, Profile, definitions, size_name};
+use workloads::churn::{self, ChurnSpec};
+use workloads::definition::{Definition, Point, Profile, definitions, size_name};
 use workloads::request::RequestKind;
 
 use super::scene::Recipe;
@@ -18,16 +18,15 @@ pub(crate) struct Group {
     pub(crate) request: RequestKind,
     /// Pages a call.
     pub(crate) call_pages: u64,
+    /// What happens to the tables meanwhile.
+    pub(crate) churn: Option<ChurnSpec>,
+    /// Threads that walk.
+    pub(crate) walkers: u32,
     /// Backends that are measured.
     pub(crate) backends: Vec<&'static Info>,
     /// Backends that cannot be, and why.
     pub(crate) skips: Vec<(&'static Info, String)>,
 }
-
-/// Nothing invalidates while a cell of this kind is measured.
-pub(crate) const NO_CHURN: &str = "none";
-/// One thread walks.
-pub(crate) const ONE_WALKER: u32 = 1;
 
 impl Group {
     /// `workload@size`
@@ -36,7 +35,8 @@ impl Group {
     }
     /// `workload@size/request/call_pages/churn/walkers`
     pub(crate) fn id(&self) -> String {
-        format!("{}/{}/{}/{NO_CHURN}/{ONE_WALKER}", self.shape_id(), self.request, self.call_pages)
+        let churn = churn::name(self.churn);
+        format!("{}/{}/{}/{churn}/{}", self.shape_id(), self.request, self.call_pages, self.walkers)
     }
     /// `workload@size/request/call_pages/churn/walkers/backend`
     pub(crate) fn cell_id(&self, backend: &str) -> String {
@@ -57,14 +57,14 @@ impl Group {
 /// The group of these properties with the cells that `wanted` accepts by their id; none if it accepts none.
 pub(crate) fn group(
     definition: &'static Definition,
-    size_bytes: u64,
     request: RequestKind,
-    call_pages: u64,
+    point: Point,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Option<Group> {
-    let mut group =
-        Group { definition, size_bytes, request, call_pages, backends: Vec::new(), skips: Vec::new() };
-    for info in backends::ALL {
+    let Point { size_bytes, call_pages, churn, walkers } = point;
+    let (backends, skips) = (Vec::new(), Vec::new());
+    let mut group = Group { definition, size_bytes, request, call_pages, churn, walkers, backends, skips };
+    for info in walker::backends::ALL {
         if !wanted(&group.cell_id(info.id)) {
             continue;
         }
@@ -82,9 +82,9 @@ pub(crate) fn groups(profile: Profile, wanted: &dyn Fn(&str) -> bool) -> Vec<Gro
     let mut groups = Vec::new();
     for definition in definitions() {
         // Tables that the reader sees together come one after the other: by size and call, then by request.
-        for (size_bytes, call_pages) in definition.grid(profile).cells() {
+        for point in definition.grid(profile).points() {
             for &request in &definition.requests {
-                groups.extend(group(definition, size_bytes, request, call_pages, wanted));
+                groups.extend(group(definition, request, point, wanted));
             }
         }
     }

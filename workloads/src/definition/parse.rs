@@ -1,6 +1,7 @@
 //! TOML to a checked definition.
 
 use super::{Definition, DefinitionError, Grid, parse_size};
+use crate::churn::{self, NO_CHURN};
 use crate::request::{self, RequestKind};
 use crate::shape::{AbsentTables, Memory, ShapeSpec};
 use core::ops::Range;
@@ -12,6 +13,7 @@ use walker::backend::Capability;
 const MAX_SIZE: u64 = 16 << 40;
 /// Most pages in one call: 4 GiB.
 const MAX_CALL_PAGES: u64 = 1 << 20;
+const MAX_WALKERS: u32 = 256;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +40,8 @@ struct RawGrid {
     sizes: Vec<Spanned<String>>,
     #[serde(default)]
     call_pages: Vec<Spanned<u64>>,
+    churn: Option<Vec<Spanned<String>>>,
+    walkers: Option<Vec<Spanned<u32>>>,
 }
 
 #[derive(Deserialize)]
@@ -167,9 +171,38 @@ impl Source<'_> {
                 format!("a profile has {has} but no {lacks}: expected both, or neither to leave it out");
             return Err(self.error(at.unwrap_or(0..0), message));
         }
+        for name in raw.churn.iter().flatten() {
+            let text = name.get_ref().as_str();
+            let churn = if text == NO_CHURN { Some(None) } else { text.parse().ok().map(Some) };
+            let churn = churn.filter(|c| !grid.churn.contains(c)).ok_or_else(|| {
+                self.error(name.span(), format!("churn {text:?}: expected, each once, {}", churn::EXPECTED))
+            })?;
+            grid.churn.push(churn);
+        }
+        for walkers in raw.walkers.iter().flatten() {
+            let n = *walkers.get_ref();
+            if n == 0 || n > MAX_WALKERS {
+                let message = format!("{n} walkers: expected 1 to {MAX_WALKERS}");
+                return Err(self.error(walkers.span(), message));
+            }
+            self.ascends(&grid.walkers, n, walkers.span(), "walkers")?;
+            grid.walkers.push(n);
+        }
+        if raw.churn.is_none() {
+            grid.churn.push(None);
+        }
+        if raw.walkers.is_none() {
+            grid.walkers.push(1);
+        }
         Ok(grid)
     }
-    fn ascends(&self, so_far: &[u64], n: u64, at: Range<usize>, what: &str) -> Result<(), DefinitionError> {
+    fn ascends<N: PartialOrd>(
+        &self,
+        so_far: &[N],
+        n: N,
+        at: Range<usize>,
+        what: &str,
+    ) -> Result<(), DefinitionError> {
         match so_far.last() {
             Some(last) if *last >= n => {
                 Err(self.error(at, format!("{what} must ascend: expected more than the one before")))

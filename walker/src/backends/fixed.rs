@@ -66,6 +66,7 @@ pub struct Fixed<L> {
     layout: PhantomData<L>,
 }
 
+/// The arrays of one call. Only the bits of [`REQ`] are left in default and mask: nothing else is a wish.
 struct InOut<'a, L> {
     hmm_pfns: &'a mut [u64],
     default_flags: u64,
@@ -94,12 +95,16 @@ pub(super) fn present_bits(e: Entry) -> u64 {
     (e.bits() >> 12 | e.bits() << 61) & (FRAME | WRITE) | VALID
 }
 
-/// Whether a present page with this new slot lacks something that `req` asks for: only if FAULT (bit 63) and WRITE (62)
-/// are asked for and the slot has no WRITE. All in the sign bit, so that the old slot is read for every page, as the
-/// kernel reads it.
+/// The bits of a slot that can be a wish.
+pub(super) const REQ: u64 = VALID | WRITE;
+
+/// Whether a present page with this new slot lacks something that `req`, which holds no other bits than [`REQ`], asks
+/// for: only if both are asked for and the slot has no WRITE. Then, and only then, the wish is the larger number: a slot
+/// has VALID on top and a frame at the bottom. One comparison, which needs the old slot of every page, as the kernel
+/// reads it.
 #[inline(always)]
 pub(super) fn lacks(req: u64, slot: u64) -> bool {
-    ((((req & !slot) << 1) & req) as i64) < 0
+    req > slot
 }
 
 /// The request bits of a wish.
@@ -242,8 +247,8 @@ impl<L: Layout> Fixed<L> {
         let n = self.range.nr_pages() as usize;
         let mut slots: InOut<'_, L> = InOut {
             hmm_pfns: &mut self.hmm_pfns[..n],
-            default_flags: self.default_flags,
-            pfn_flags_mask: self.pfn_flags_mask,
+            default_flags: self.default_flags & REQ,
+            pfn_flags_mask: self.pfn_flags_mask & REQ,
             layout: PhantomData,
         };
         hmm_range_fault::<_, L::Quirks, C>(at, sub, seq, self.range, self.owner, &mut slots, c)

@@ -21,7 +21,7 @@ use crate::backends::fixed::{
 use crate::backends::hmm_core::{Answer, Chunk, Flags, Quirks5_8, Slots, hmm_range_fault};
 use crate::backends::program;
 use crate::counters::{Count, Counters};
-use crate::mirror::DeviceTable;
+use crate::device_table::DeviceTable;
 use crate::mm::{Errno, Mm};
 use crate::notifier::Subscription;
 use crate::request::Request;

@@ -113,61 +113,20 @@ impl DeviceTable {
     pub fn range(&self) -> PageRange {
         self.range
     }
-    /// The 4 KiB entries of `range`, which lies inside, to be written all: larger ones that overlap it are dropped.
+    /// Replaces what it holds for `range`, which lies inside: larger entries that overlap it are dropped, and the writer
+    /// says what comes instead. 4 KiB entries that it leaves alone stay.
     #[inline]
-    pub fn entries_mut(&mut self, range: PageRange) -> &mut [DeviceEntry] {
+    pub fn write(&mut self, range: PageRange) -> Writer<'_> {
         self.pmds.clear(range);
         self.puds.clear(range);
         let from = range.start().pages_since(self.range.start()) as usize;
-        &mut self.pages[from..from + range.nr_pages() as usize]
+        let pages = &mut self.pages[from..from + range.nr_pages() as usize];
+        Writer { start: range.start(), pages, pmds: &mut self.pmds, puds: &mut self.puds }
     }
-    /// Maps `part`, which lies inside one leaf of `1 << order` pages; `pfn` is the frame of its first page. One entry
-    /// if the part is the whole leaf and the leaf has a size that the device has, else one a page. Returns how many
-    /// entries it wrote.
+    /// The 4 KiB entries of `range`, which lies inside, to be written all: larger ones that overlap it are dropped.
     #[inline]
-    pub fn map_leaf(&mut self, part: PageRange, pfn: Pfn, write: bool, order: u8) -> u64 {
-        if part.nr_pages() == 1 << order {
-            if order == PMD_ORDER {
-                self.puds.clear(part);
-                *self.pmds.slot(part.start()) = DeviceEntry::new(pfn, write, order);
-                return 1;
-            }
-            if order == PUD_ORDER {
-                *self.puds.slot(part.start()) = DeviceEntry::new(pfn, write, order);
-                return 1;
-            }
-        }
-        let first = DeviceEntry::new(pfn, write, 0);
-        for (n, entry) in self.entries_mut(part).iter_mut().enumerate() {
-            *entry = first.page(n as u64);
-        }
-        part.nr_pages()
-    }
-    /// Maps `part` to the frames from `pfn` on, with the largest entries that addresses and frames allow. Returns how
-    /// many entries it wrote.
-    #[inline]
-    pub fn map_run(&mut self, part: PageRange, pfn: Pfn, write: bool) -> u64 {
-        let (mut addr, mut pfn, mut entries) = (part.start(), pfn, 0);
-        while addr < part.end() {
-            let fits = |level: Level| {
-                let pages = 1 << level.order();
-                addr.align_down(level) == addr
-                    && pfn.align_down(level.order()) == pfn
-                    && part.end().pages_since(addr) >= pages
-            };
-            // What is smaller ends where the next larger block begins, so that it gets its chance there.
-            let (end, order) = if fits(Level::Pud) {
-                (addr.add_pages(1 << PUD_ORDER), PUD_ORDER)
-            } else if fits(Level::Pmd) {
-                (addr.add_pages(1 << PMD_ORDER), PMD_ORDER)
-            } else {
-                (addr.next_boundary(Level::Pmd, part.end()), 0)
-            };
-            let here = PageRange::between(addr, end);
-            entries += self.map_leaf(here, pfn, write, order);
-            (addr, pfn) = (end, pfn.add(here.nr_pages()));
-        }
-        entries
+    pub fn entries_mut(&mut self, range: PageRange) -> &mut [DeviceEntry] {
+        self.write(range).pages
     }
     /// What the device would use for the page at `addr`. The order is that of the entry that maps it.
     pub fn get(&self, addr: VirtAddr) -> DeviceEntry {
@@ -188,6 +147,79 @@ impl DeviceTable {
     }
 }
 
+/// Writes entries of one range. Pages are counted from its start.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    start: VirtAddr,
+    pages: &'a mut [DeviceEntry],
+    pmds: &'a mut Large,
+    puds: &'a mut Large,
+}
+
+impl Writer<'_> {
+    /// The 4 KiB entries from page `i` to the end of the range.
+    #[inline(always)]
+    pub fn pages_from(&mut self, i: usize) -> &mut [DeviceEntry] {
+        &mut self.pages[i..]
+    }
+    /// Maps pages `i..i + n`, which lie inside one leaf of `1 << order` pages; `pfn` is the frame of the first. One entry
+    /// if they are the whole leaf and the device has its size, else one a page. Returns how many entries it wrote.
+    #[inline]
+    pub fn leaf(&mut self, i: usize, n: usize, pfn: Pfn, write: bool, order: u8) -> u64 {
+        if n == 1 << order {
+            let addr = self.start.add_pages(i as u64);
+            let level = match order {
+                PMD_ORDER => Some(&mut *self.pmds),
+                PUD_ORDER => Some(&mut *self.puds),
+                _ => None,
+            };
+            if let Some(level) = level {
+                *level.slot(addr) = DeviceEntry::new(pfn, write, order);
+                return 1;
+            }
+        }
+        self.small(i, n, pfn, write)
+    }
+    /// Maps pages `i..i + n` to the frames from `pfn` on, with the largest entries that addresses and frames allow.
+    /// Returns how many entries it wrote.
+    #[inline]
+    pub fn run(&mut self, i: usize, n: usize, pfn: Pfn, write: bool) -> u64 {
+        if n < 1 << PMD_ORDER { self.small(i, n, pfn, write) } else { self.long_run(i, n, pfn, write) }
+    }
+    fn long_run(&mut self, i: usize, n: usize, pfn: Pfn, write: bool) -> u64 {
+        let end = i + n;
+        let (mut i, mut pfn, mut entries) = (i, pfn, 0);
+        while i < end {
+            let addr = self.start.add_pages(i as u64);
+            let fits = |level: Level| {
+                addr.align_down(level) == addr
+                    && pfn.align_down(level.order()) == pfn
+                    && end - i >= 1 << level.order()
+            };
+            let (n, order) = if fits(Level::Pud) {
+                (1 << PUD_ORDER, PUD_ORDER)
+            } else if fits(Level::Pmd) {
+                (1 << PMD_ORDER, PMD_ORDER)
+            } else {
+                // What is smaller ends where the next larger block begins, so that it gets its chance there.
+                let next = addr.next_boundary(Level::Pmd, addr.add_pages((end - i) as u64));
+                (next.pages_since(addr) as usize, 0)
+            };
+            entries += self.leaf(i, n, pfn, write, order);
+            (i, pfn) = (i + n, pfn.add(n as u64));
+        }
+        entries
+    }
+    #[inline(always)]
+    fn small(&mut self, i: usize, n: usize, pfn: Pfn, write: bool) -> u64 {
+        let first = DeviceEntry::new(pfn, write, 0);
+        for (k, entry) in self.pages[i..i + n].iter_mut().enumerate() {
+            *entry = first.page(k as u64);
+        }
+        n as u64
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -205,7 +237,8 @@ mod tests {
     #[test]
     fn a_leaf_is_one_entry_and_reads_as_its_pages() {
         let mut table = DeviceTable::new(pages(10, 4 * PMD));
-        assert_eq!(table.map_leaf(pages(PMD, PMD), Pfn::new(0x1000), true, PMD_ORDER), 1);
+        let blocks = pages(PMD, PMD);
+        assert_eq!(table.write(blocks).leaf(0, PMD as usize, Pfn::new(0x1000), true, PMD_ORDER), 1);
         let entry = table.get(pages(PMD + 5, 1).start());
         assert_eq!((entry.pfn().get(), entry.is_write(), entry.order()), (0x1005, true, PMD_ORDER));
         assert!(!table.get(pages(PMD - 1, 1).start()).is_valid());
@@ -215,7 +248,7 @@ mod tests {
     #[test]
     fn a_part_of_a_leaf_is_an_entry_a_page() {
         let mut table = DeviceTable::new(pages(10, 4 * PMD));
-        assert_eq!(table.map_leaf(pages(PMD + 1, 3), Pfn::new(0x1001), false, PMD_ORDER), 3);
+        assert_eq!(table.write(pages(PMD + 1, 3)).leaf(0, 3, Pfn::new(0x1001), false, PMD_ORDER), 3);
         let found = pfns(&table, pages(PMD, 5));
         assert_eq!(found, [None, Some(0x1001), Some(0x1002), Some(0x1003), None]);
     }
@@ -224,8 +257,13 @@ mod tests {
     fn a_run_gets_the_largest_entries_that_fit() {
         let mut table = DeviceTable::new(pages(0, 4 * PMD));
         let run = pages(PMD - 2, 2 * PMD + 3);
-        assert_eq!(table.map_run(run, Pfn::new(0x1000 - 2), true), 2 + 2 + 1);
-        assert_eq!(table.map_run(run, Pfn::new(0x1000 - 1), true), run.nr_pages(), "nothing is aligned");
+        let n = run.nr_pages() as usize;
+        assert_eq!(table.write(run).run(0, n, Pfn::new(0x1000 - 2), true), 2 + 2 + 1);
+        assert_eq!(
+            table.write(run).run(0, n, Pfn::new(0x1000 - 1), true),
+            run.nr_pages(),
+            "nothing is aligned"
+        );
         for (i, pfn) in pfns(&table, run).into_iter().enumerate() {
             assert_eq!(pfn, Some(0xfff + i as u64));
         }
@@ -235,7 +273,7 @@ mod tests {
     fn an_invalidation_of_one_page_drops_the_leaf_but_not_what_it_hid() {
         let mut table = DeviceTable::new(pages(0, 2 * PMD));
         table.entries_mut(pages(0, 2)).copy_from_slice(&[DeviceEntry::new(Pfn::new(7), false, 0); 2]);
-        table.map_leaf(pages(0, PMD), Pfn::new(0x2000), true, PMD_ORDER);
+        table.write(pages(0, PMD)).leaf(0, PMD as usize, Pfn::new(0x2000), true, PMD_ORDER);
         table.clear(pages(1, 1));
         assert_eq!(pfns(&table, pages(0, 3)), [Some(7), None, None]);
     }
@@ -244,8 +282,8 @@ mod tests {
     fn smaller_entries_replace_larger_ones() {
         const PUD: u64 = 1 << PUD_ORDER;
         let mut table = DeviceTable::new(pages(0, PUD));
-        assert_eq!(table.map_leaf(pages(0, PUD), Pfn::new(1 << 20), true, PUD_ORDER), 1);
-        table.map_leaf(pages(0, PMD), Pfn::new(0x2000), true, PMD_ORDER);
+        assert_eq!(table.write(pages(0, PUD)).leaf(0, PUD as usize, Pfn::new(1 << 20), true, PUD_ORDER), 1);
+        table.write(pages(0, PMD)).leaf(0, PMD as usize, Pfn::new(0x2000), true, PMD_ORDER);
         assert_eq!(table.get(pages(3, 1).start()).pfn().get(), 0x2003);
         assert!(!table.get(pages(PMD, 1).start()).is_valid());
         table.entries_mut(pages(3, 1))[0] = DeviceEntry::new(Pfn::new(9), true, 0);

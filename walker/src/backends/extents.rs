@@ -319,11 +319,11 @@ impl<V: Variant> Backend for ExtentsOf<V> {
     }
 
     fn consume<C: Counters>(&mut self, device: &mut DeviceTable, c: &mut C) {
+        let mut writer = device.write(self.range);
         let mut entries = 0;
         for extent in self.list.all().iter().filter(|x| x.slot & VALID != 0) {
-            let start = self.range.start().add_pages(extent.first.into());
-            let part = PageRange::pages(start, extent.nr_pages.into());
-            entries += device.map_run(part, Pfn::new(extent.slot & PFN_MASK), extent.slot & WRITE != 0);
+            let (i, n) = (extent.first as usize, extent.nr_pages as usize);
+            entries += writer.run(i, n, Pfn::new(extent.slot & PFN_MASK), extent.slot & WRITE != 0);
         }
         c.add(Count::ArrayBytes, (size_of::<Extent>() * self.list.len) as u64);
         c.add(Count::DeviceEntries, entries);

@@ -305,29 +305,29 @@ impl<L: Layout> Fixed<L> {
     #[inline(always)]
     fn consume_by_order<C: Counters>(&self, device: &mut DeviceTable, c: &mut C) {
         let n = self.range.nr_pages() as usize;
+        let mut writer = device.write(self.range);
         let (mut i, mut read, mut entries) = (0, 0, 0);
         while i < n {
-            let addr = self.range.start().add_pages(i as u64);
-            let slot = self.hmm_pfns[i];
-            let order = if slot & VALID == 0 { 0 } else { L::order(slot).unwrap_or(0) };
-            if order == 0 {
-                // A run of single pages, up to the next larger mapping.
-                let is_single = |s: &u64| *s & VALID == 0 || L::order(*s).unwrap_or(0) == 0;
-                let run = &self.hmm_pfns[i..n];
-                let run = &run[..run.iter().position(|s| !is_single(s)).unwrap_or(run.len())];
-                let part = PageRange::pages(addr, run.len() as u64);
-                for (d, &slot) in device.entries_mut(part).iter_mut().zip(run) {
-                    *d = device_entry(slot, L::PFN_MASK);
+            // Single pages, up to the next larger mapping.
+            let mut single = 0;
+            for (d, &slot) in writer.pages_from(i).iter_mut().zip(&self.hmm_pfns[i..n]) {
+                if slot & VALID != 0 && L::order(slot) != Some(0) {
+                    break;
                 }
-                (i, read, entries) = (i + run.len(), read + run.len(), entries + run.len() as u64);
-                continue;
+                *d = device_entry(slot, L::PFN_MASK);
+                single += 1;
             }
-            let pfn = Pfn::new(slot & L::PFN_MASK);
+            (i, read, entries) = (i + single, read + single, entries + single as u64);
+            if i == n {
+                break;
+            }
+            let slot = self.hmm_pfns[i];
+            let (pfn, order) = (Pfn::new(slot & L::PFN_MASK), L::order(slot).unwrap_or(0));
             // Frames of a mapping are aligned as its addresses are.
             let left = (1 << order) - (pfn.get() & ((1 << order) - 1));
-            let part = PageRange::pages(addr, left.min((n - i) as u64));
-            entries += device.map_leaf(part, pfn, slot & WRITE != 0, order);
-            (i, read) = (i + part.nr_pages() as usize, read + 1);
+            let pages = (n - i).min(left as usize);
+            entries += writer.leaf(i, pages, pfn, slot & WRITE != 0, order);
+            (i, read) = (i + pages, read + 1);
         }
         c.add(Count::ArrayBytes, 8 * read as u64);
         c.add(Count::DeviceEntries, entries);

@@ -738,15 +738,18 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> WalkOps<'a> for HmmWalk<'a, '_, S, Q,
     fn pmd_entry(&mut self, vma: &'a Vma, pmd: Slot<'a>, part: PageRange) -> Result<(), Break> {
         loop {
             self.c.add(Count::PmdsVisited, 1);
-            // pte_offset_map .. pte_unmap: a table read here stays a table until the guard is gone.
-            let rcu = rcu::read_lock();
             let e = pmd.read();
             if e.is_table() {
+                // pte_offset_map .. pte_unmap: a table read under the guard stays a table until the guard is gone.
+                let rcu = rcu::read_lock();
+                let e = pmd.read();
+                if !e.is_table() {
+                    continue;
+                }
                 let r = self.walk_ptes(self.at.mm.phys().table(e.pfn()), part);
                 drop(rcu);
                 return r.map_err(|b| self.leave_ptes(vma, pmd, b));
             }
-            drop(rcu);
             if e.is_none() {
                 return self.pte_hole(Some(vma), part);
             }

@@ -479,7 +479,9 @@ impl<'a> HugetlbFault<'a> {
         let (vma, phys) = (self.vma, self.phys());
         let mut guard = guard;
         let orig = self.slot.read();
-        if orig.is_uffd_wp() {
+        // hugetlb_wp() asks the entry alone. A protection that outlived its registration (another mode was registered
+        // over it) then lets every write fault end without a change, and a range walk with a write wish never ends.
+        if orig.is_uffd_wp() && vma.has(VmFlags::UFFD_WP) {
             return VmFault::empty();
         }
         if !vma.has(VmFlags::WRITE) {
@@ -629,9 +631,13 @@ impl Mm {
             self.system().hugetlb.put(phys, head, 1);
         }
     }
-    /// `hugetlb_change_protection`.
+    /// `hugetlb_change_protection`. `range` consists of whole huge pages: the event covers no more than it.
     pub(crate) fn change_hugetlb(&self, vma: &Vma, range: PageRange, change: Change) {
         let level = vma.hugetlb_level();
+        debug_assert!(
+            range.start().is_aligned(level) && range.end().is_aligned(level),
+            "{range:?} cuts a page"
+        );
         let (wp, resolve) = (change == Change::UffdWp, matches!(change, Change::UffdWpResolve { .. }));
         self.notifier.during(&Event::new(EventKind::ProtectionVma, range), || {
             let mut addr = range.start();
@@ -780,10 +786,12 @@ impl Mm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counters::NoCounts;
     use crate::mm::madvise::Advice;
     use crate::mm::mmap::{MapFlags, MapKind};
     use crate::mm::testing::{BASE, RW, assert_used, machine};
     use crate::mm::touch::{Access, Signal};
+    use crate::mm::userfaultfd::{UffdMode, Userfaultfd};
 
     fn range(first: u64, nr: u64) -> PageRange {
         PageRange::pages(BASE.add_pages(first << 9), nr << 9)
@@ -866,6 +874,27 @@ mod tests {
         mm.munmap(range(0, 1)).unwrap();
         drop(child);
         assert_eq!(mm.system().hugetlb.available(9), (8, 0));
+    }
+
+    #[test]
+    fn a_write_protection_that_outlived_its_registration_ends_with_the_next_write() {
+        let mm = machine();
+        let uffd = Userfaultfd::new(mm.system(), false);
+        for shared in [false, true] {
+            map(&mm, 0, 1, shared, false).unwrap();
+            mm.touch(BASE, Access::Write(1)).unwrap();
+            mm.uffd_register(uffd, range(0, 1), UffdMode::WriteProtect).unwrap();
+            mm.uffd_writeprotect(range(0, 1), true).unwrap();
+            assert_eq!(mm.touch(BASE, Access::Write(2)), Err(Signal::Bus));
+            mm.uffd_register(uffd, range(0, 1), UffdMode::Missing).unwrap();
+            let vmas = mm.mmap_read();
+            let vma = vmas.find(BASE).unwrap();
+            let r = mm.locked(&vmas).handle_mm_fault(vma, BASE, FaultFlags::WRITE, &mut NoCounts);
+            assert_eq!(r, VmFault::empty());
+            drop(vmas);
+            assert!(mm.lookup(BASE, Level::Pmd).unwrap().read().is_write(), "shared: {shared}");
+            mm.munmap(range(0, 1)).unwrap();
+        }
     }
 
     #[test]

@@ -19,7 +19,6 @@ use walker::mirror::{Mirror, RetryPolicy};
 use walker::mm::device::{Device, DeviceMirror};
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
-use walker::mm::protect::Change;
 use walker::mm::system::{File, Settings, System, ThpMode};
 use walker::mm::touch::Access;
 use walker::mm::userfaultfd::{UffdMode, Userfaultfd};
@@ -205,12 +204,7 @@ fn run_operations(w: &World, owned: &Owned, doing: &AtomicU64, seed: u64) {
             24 => ignore(w.mm.madvise(range, Advice::WillNeed)),
             25 => ignore(w.file.punch(rng.below(PAGES / 2), 1 + rng.below(64))),
             13 => ignore(w.mm.msync(range)),
-            11 => {
-                let vmas = w.mm.mmap_read();
-                for vma in vmas.overlapping(range).filter(|v| v.flags.intersects(VmFlags::ACCESS)) {
-                    w.mm.change_protection(vma, range.clip(vma.range), Change::NumaHint);
-                }
-            }
+            11 => w.mm.change_prot_numa(range),
             12 => child = w.mm.fork().ok(),
             26 => ignore(w.mm.madvise(range, Advice::Collapse)),
             27 => {
@@ -343,14 +337,7 @@ fn no_device_ever_holds_what_the_tables_lack() {
         sleep(Duration::from_millis(1));
     }
     let left = system.phys.nr_used() - expected;
-    if left > 0 {
-        // Known and open: once in some sixty runs a page table or two are still out here. Data frames never may be.
-        let leaked = leaked(&system);
-        println!("{left} frames are still out: {leaked:#?}");
-        let table = format!("flags: {},", PageKind::Table as u64);
-        assert!(leaked.iter().all(|l| l.contains(&table)), "data frames leaked: {leaked:#?}");
-        assert!(left <= 4, "page tables leaked: {leaked:#?}");
-    }
+    assert_eq!(left, 0, "frames leaked: {:#?}", leaked(&system));
     assert_eq!(system.swap.nr_used(), 0, "swap slots leaked");
     assert_eq!(system.hugetlb.available(9), (16, 0), "hugetlb pages or reservations leaked");
 }

@@ -167,6 +167,10 @@ impl Page {
     pub fn set(&self, bits: u64) {
         self.flags.fetch_or(bits, Relaxed);
     }
+    /// Sets `bit`; whether it was set before (`TestSetPageHWPoison`).
+    pub fn test_set(&self, bit: u64) -> bool {
+        self.flags.fetch_or(bit, Relaxed) & bit != 0
+    }
     /// Clears `bits`.
     #[inline]
     pub fn clear(&self, bits: u64) {

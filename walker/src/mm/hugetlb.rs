@@ -29,6 +29,7 @@ use std::sync::Arc;
 /// One size of the pool (`struct hstate`).
 #[derive(Clone, Copy, Debug, Default)]
 struct Hstate {
+    nr_huge_pages: u64,
     free: u64,
     /// Free pages that are promised to mappings.
     reserved: u64,
@@ -43,13 +44,17 @@ pub struct HugetlbPool {
 impl HugetlbPool {
     /// A pool with this many pages.
     pub fn new(nr_2m: u64, nr_1g: u64) -> HugetlbPool {
-        let size = |free| Hstate { free, reserved: 0 };
+        let size = |free| Hstate { nr_huge_pages: free, free, reserved: 0 };
         HugetlbPool { sizes: Mutex::new([size(nr_2m), size(nr_1g)]) }
     }
     /// Free pages of `1 << order` base pages, and how many of them are reserved.
     pub fn available(&self, order: u8) -> (u64, u64) {
         let h = self.sizes.lock()[size_index(order)];
         (h.free, h.reserved)
+    }
+    /// Pages of `1 << order` base pages that the pool has, free or in use (`nr_huge_pages`).
+    pub fn nr_huge_pages(&self, order: u8) -> u64 {
+        self.sizes.lock()[size_index(order)].nr_huge_pages
     }
     /// `hugetlb_acct_memory` with a positive delta.
     fn reserve(&self, order: u8, nr: u64) -> Result<(), Errno> {
@@ -67,8 +72,7 @@ impl HugetlbPool {
     /// A page that is in use moves and its old frame leaves the pool (`soft_offline_page`, then
     /// `dissolve_free_hugetlb_folio`): one free page fewer, if any is not promised.
     pub(crate) fn shrink(&self, order: u8) {
-        let h = &mut self.sizes.lock()[size_index(order)];
-        h.free -= u64::from(h.free > h.reserved);
+        self.sizes.lock()[size_index(order)].dissolve();
     }
     /// `dequeue_hugetlb_folio_vma`: a page with one reference, from the reservation or from what is left beside it.
     fn dequeue(&self, phys: &Phys, order: u8, reserved: bool) -> Option<Pfn> {
@@ -84,19 +88,38 @@ impl HugetlbPool {
         }
         Some(head)
     }
-    /// `folio_put_refs`, and `free_huge_folio` with the last one.
-    pub(crate) fn put(&self, phys: &Phys, head: Pfn, n: i32) {
+    /// `folio_put_refs`, and `free_huge_folio` with the last one. True if it was the last.
+    pub(crate) fn put(&self, phys: &Phys, head: Pfn, n: i32) -> bool {
         let page = phys.page(head);
         if !page.put(n) {
-            return;
+            return false;
         }
         let (order, restore) = (page.order(), page.has(PG_RESTORE_RESERVE));
-        let poisoned = page.has(PG_HWPOISON);
-        phys.free(head);
+        let poisoned = page.has(PG_HWPOISON).then(|| {
+            let tail = (1..1 << order).map(|i| head.add(i)).find(|&pfn| phys.page(pfn).has(PG_HWPOISON));
+            tail.unwrap_or(head)
+        });
+        match poisoned {
+            Some(poisoned) => phys.free_around(head, poisoned),
+            None => phys.free(head),
+        }
         let h = &mut self.sizes.lock()[size_index(order)];
-        // Poisoned pages leave the pool.
-        h.free += !poisoned as u64;
-        h.reserved += (restore && !poisoned) as u64;
+        h.free += 1;
+        h.reserved += u64::from(restore);
+        if poisoned.is_some() {
+            h.dissolve();
+        }
+        true
+    }
+}
+
+impl Hstate {
+    /// `dissolve_free_hugetlb_folio`: one free page leaves the pool, unless all are promised. In the kernel the pool is
+    /// left with a page that nobody can have then; here it finds another.
+    fn dissolve(&mut self) {
+        let gone = u64::from(self.free > self.reserved);
+        self.free -= gone;
+        self.nr_huge_pages -= gone;
     }
 }
 
@@ -449,14 +472,17 @@ impl<'a> HugetlbFault<'a> {
             head
         };
         let guard = self.slot.lock();
-        if self.slot.read() != orig {
+        // A failing page is marked before its mappings are looked for under this lock. The kernel holds the folio lock
+        // from the first look at the mark to the entry.
+        let failed = !anon && phys.page(head).has(PG_HWPOISON);
+        if failed || self.slot.read() != orig {
             drop(guard);
             if anon {
                 self.give_back(head);
             } else {
                 self.pool().put(phys, head, 1);
             }
-            return VmFault::empty();
+            return if failed { VmFault::HWPOISON } else { VmFault::empty() };
         }
         add_rmap(phys, head);
         if anon {

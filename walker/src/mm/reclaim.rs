@@ -407,7 +407,7 @@ impl Family<'_> {
             }
         }
         if phys.mapcount(head) > 0 {
-            self.try_to_unmap(head);
+            self.try_to_unmap(head, false);
             if phys.mapcount(head) > 0 {
                 return false;
             }
@@ -415,11 +415,12 @@ impl Family<'_> {
         if folio.has(PG_LAZYFREE) { folio.freeze(1) } else { system.swap_out(head) }
     }
 
-    /// `try_to_unmap` of an anonymous folio that the caller locked. Whether it worked shows in its mapping count.
-    fn try_to_unmap(&self, head: Pfn) {
+    /// `try_to_unmap` of an anonymous folio that the caller locked, also where it is mlocked with `ignore_mlock`.
+    /// Whether it worked shows in its mapping count.
+    pub(crate) fn try_to_unmap(&self, head: Pfn, ignore_mlock: bool) {
         let folio = self.phys().page(head);
         self.rmap_walk_anon(folio.index(), 1 << folio.order(), &mut |mm, vma, part| {
-            mm.try_to_unmap_one(head, vma, part) && self.phys().mapcount(head) > 0
+            mm.try_to_unmap_one(head, vma, part, ignore_mlock) && self.phys().mapcount(head) > 0
         });
     }
 }
@@ -457,14 +458,17 @@ impl Family<'_> {
         }
     }
 
-    /// `split_folio` of a huge page-cache folio that the caller locked and holds one reference on.
-    pub(crate) fn split_file_folio(&self, inode: &Arc<Inode>, head: Pfn) -> bool {
-        let (phys, folio) = (self.phys(), self.phys().page(head));
+    /// `split_huge_page` of a huge page-cache folio that the caller locked and holds one reference on; `kept`, any page
+    /// of it, has both afterwards.
+    pub(crate) fn split_file_folio(&self, inode: &Arc<Inode>, kept: Pfn) -> bool {
+        let phys = self.phys();
+        let head = phys.head(kept);
+        let folio = phys.page(head);
         if !inode.holds(head) || phys.mapcount(head) != folio.refs() - (1 << folio.order()) - 1 {
             return false;
         }
         self.unmap_file_folio(inode, head, true);
-        phys.mapcount(head) == 0 && inode.split_folio(head, None)
+        phys.mapcount(head) == 0 && inode.split_folio(kept, None)
     }
 
     /// `try_to_unmap` of a page-cache folio that the caller locked. Address spaces that are busy keep their mappings.
@@ -496,17 +500,18 @@ fn inode_of(vma: &Vma) -> Option<&Arc<Inode>> {
 impl Mm {
     /// `try_to_unmap_one` for one VMA: every mapping in `part` becomes a swap entry, or nothing if the folio may be
     /// dropped. False ends the walk over the VMAs.
-    fn try_to_unmap_one(&self, head: Pfn, vma: &Vma, part: PageRange) -> bool {
+    fn try_to_unmap_one(&self, head: Pfn, vma: &Vma, part: PageRange, ignore_mlock: bool) -> bool {
         let (phys, system) = (self.phys(), self.system());
         let folio = phys.page(head);
         let last = head.add(1 << folio.order());
+        let mlocked = vma.has(VmFlags::LOCKED) && !ignore_mlock;
         let go_on = Cell::new(true);
         self.notifier.during(&Event::new(EventKind::Clear, part), || {
             self.for_each_entry(
                 part,
                 &mut |pmd, e, _| {
                     if e.is_huge() && e.pfn() == head {
-                        if vma.has(VmFlags::LOCKED) {
+                        if mlocked {
                             go_on.set(false);
                         } else {
                             self.split_huge_pmd_locked(vma, pmd, e, false);
@@ -519,7 +524,7 @@ impl Mm {
                     {
                         return;
                     }
-                    if vma.has(VmFlags::LOCKED) {
+                    if mlocked {
                         return go_on.set(false);
                     }
                     let pfn = e.pfn();

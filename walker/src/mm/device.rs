@@ -78,6 +78,15 @@ impl Device {
     }
 }
 
+/// What a driver does in the course of a `migrate_vma` call to its memory.
+pub(crate) struct MigrateDriver<'d> {
+    /// Every page that may move is unmapped, none is copied yet. May not sleep.
+    pub unmapped: &'d mut dyn FnMut(),
+    /// The page at this address has moved to this device page; whether the device may write. The entry of the processor
+    /// follows when the page is unlocked.
+    pub map: &'d mut dyn FnMut(VirtAddr, Pfn, bool),
+}
+
 /// Pages per `migrate_vma` call and per exclusive call of the driver.
 pub const CHUNK: u64 = 64;
 
@@ -457,8 +466,7 @@ impl Family<'_> {
 }
 
 impl Locked<'_> {
-    /// One `migrate_vma` call to device memory, as the driver does it: what migrated is reported to `mapped` with its
-    /// address, device page and whether the device may write.
+    /// One `migrate_vma` call to device memory, in the order of `dmirror_migrate_to_device`.
     ///
     /// # Errors
     /// -EINVAL where the VMA cannot migrate.
@@ -467,7 +475,7 @@ impl Locked<'_> {
         vma: &Vma,
         part: PageRange,
         device: Device,
-        mapped: &mut dyn FnMut(VirtAddr, Pfn, bool),
+        driver: &mut MigrateDriver<'_>,
     ) -> Result<(), Errno> {
         let phys = self.mm.phys();
         self.with_family(|family| {
@@ -484,6 +492,7 @@ impl Locked<'_> {
             };
             args.setup()?;
             // dmirror_migrate_alloc_and_copy
+            (driver.unmapped)();
             for page in args.pages.iter_mut().filter(|p| p.migrate) {
                 let Ok(new) = phys.alloc(PageKind::DevicePrivate, 0) else { continue };
                 match page.src {
@@ -496,10 +505,11 @@ impl Locked<'_> {
                 page.dst = Some(new);
             }
             args.migrate();
+            // dmirror_migrate_finalize_and_map
             for (i, page) in args.pages.iter().enumerate() {
                 if let Some(new) = page.dst.filter(|_| page.migrate) {
                     let write = page.write || (page.src.is_none() && vma.has(VmFlags::WRITE));
-                    mapped(part.start().add_pages(i as u64), new, write);
+                    (driver.map)(part.start().add_pages(i as u64), new, write);
                 }
             }
             args.finalize();
@@ -664,34 +674,12 @@ impl Locked<'_> {
             });
             for src in found.into_iter().map(Pfn::new) {
                 if phys.page(src).try_lock() {
-                    family.evict_page(src);
+                    family.migrate_one(src);
                     phys.page(src).unlock();
                 }
                 phys.put(src, 1);
             }
         });
-    }
-}
-
-impl Family<'_> {
-    /// One locked device page, on which the caller holds a reference.
-    fn evict_page(&self, src: Pfn) {
-        let (phys, page) = (self.phys(), self.phys().page(src));
-        let index = page.index();
-        if page.pte_mappings() > 0 {
-            self.try_to_migrate(src, false);
-        }
-        let moves = page.pte_mappings() == 0 && page.refs() == 1;
-        let dst = if moves { phys.alloc(PageKind::Anon, 0).ok() } else { None };
-        if let Some(dst) = dst {
-            phys.copy(dst, src, 0);
-            self.migrate_folio(src, dst);
-        }
-        self.remove_migration_ptes(index, 1, src, dst.unwrap_or(src), false);
-        if let Some(dst) = dst {
-            phys.page(dst).unlock();
-            phys.put(dst, 1);
-        }
     }
 }
 
@@ -787,7 +775,16 @@ impl Mm {
         device: Device,
         mapped: &mut dyn FnMut(VirtAddr, Pfn, bool),
     ) -> Result<(), Errno> {
-        self.in_chunks(range, |at, vma, part| at.migrate_vma_to_device(vma, part, device, mapped))
+        self.migrate_for_driver(range, device, MigrateDriver { unmapped: &mut || {}, map: mapped })
+    }
+    /// [`Mm::migrate_to_device`] for a driver that takes part in every step.
+    pub(crate) fn migrate_for_driver(
+        &self,
+        range: PageRange,
+        device: Device,
+        mut driver: MigrateDriver<'_>,
+    ) -> Result<(), Errno> {
+        self.in_chunks(range, |at, vma, part| at.migrate_vma_to_device(vma, part, device, &mut driver))
     }
 
     /// Brings the device pages of `range` back, [`CHUNK`] at a time. Returns how many came.

@@ -10,8 +10,9 @@
 use crate::addr::{Level, PAGES_PER_PMD, PMD_ORDER, PageRange, Pfn, VirtAddr};
 use crate::arch::{Entry, SwpEntry, SwpType};
 use crate::memory::page::{
-    PG_DIRTY, PG_HWPOISON, PG_LAZYFREE, PG_LOCKED, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE,
+    PG_DIRTY, PG_HWPOISON, PG_LAZYFREE, PG_LOCKED, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_WAITERS,
 };
+use crate::memory::table::Ptl;
 use crate::memory::{PageKind, Table};
 use crate::mm::huge::pmd_span;
 use crate::mm::protect::Change;
@@ -74,27 +75,30 @@ impl Mm {
     /// `migration_entry_wait`: returns when the entry may have changed.
     pub(crate) fn migration_entry_wait(&self, pmd: Slot<'_>, addr: VirtAddr) {
         // The first look is under the lock: a table that collapse freed meanwhile may hold anything.
-        let seen = match self.lock_pte_table(pmd) {
-            Some((table, _guard)) => table.ptep_get(addr.index(Level::Pte)),
-            None => pmd.read(),
+        let Some((table, guard)) = self.lock_pte_table(pmd) else {
+            return self.pmd_migration_entry_wait(pmd);
         };
-        self.wait_for_migration(seen, &|| {
+        self.wait_for_migration(guard, table.ptep_get(addr.index(Level::Pte)), &|| {
             let e = pmd.read();
             if e.is_table() { self.phys().table(e.pfn()).ptep_get(addr.index(Level::Pte)) } else { e }
         });
     }
     /// `pmd_migration_entry_wait`.
     pub(crate) fn pmd_migration_entry_wait(&self, pmd: Slot<'_>) {
-        self.wait_for_migration(pmd.read(), &|| pmd.read());
+        let guard = pmd.lock();
+        self.wait_for_migration(guard, pmd.read(), &|| pmd.read());
     }
-    /// Waits while the entry is the one seen and its folio is locked. Nothing but the mmap lock for reading is held,
-    /// which whoever migrates does not need any more, so this ends; a wait that ends early only makes the caller look
-    /// again.
-    fn wait_for_migration(&self, seen: Entry, entry: &dyn Fn() -> Entry) {
+    /// `migration_entry_wait_on_locked`: waits while the entry is the one seen and its folio is locked. Takes over the
+    /// lock of the table, under which the entry keeps the folio locked, so that it can be marked. Nothing but the mmap
+    /// lock for reading is held then, which whoever migrates does not need any more, so this ends; a wait that ends early
+    /// only makes the caller look again.
+    fn wait_for_migration(&self, guard: Ptl<'_>, seen: Entry, entry: &dyn Fn() -> Entry) {
         if !seen.is_swp() || !seen.swp().is_migration() {
             return;
         }
         let pfn = seen.swp().pfn();
+        self.phys().page(self.phys().head(pfn)).set(PG_WAITERS);
+        drop(guard);
         let backoff = crossbeam_utils::Backoff::new();
         while entry() == seen && self.phys().page(self.phys().head(pfn)).is_locked() {
             if backoff.is_completed() { std::thread::yield_now() } else { backoff.snooze() }

@@ -108,7 +108,7 @@ fn go_lines(text: &str) -> Vec<(String, Vec<(f64, String)>)> {
         if let Some(rest) = line.strip_prefix("Benchmark") {
             assert!(rest.starts_with(|c: char| !c.is_lowercase()), "{line}");
             let fields: Vec<&str> = line.split_whitespace().collect();
-            assert!(fields.len() >= 4 && fields.len() % 2 == 0, "{line}");
+            assert!(fields.len() >= 4 && fields.len().is_multiple_of(2), "{line}");
             assert!(fields[1].parse::<u64>().is_ok_and(|n| n > 0), "{line}");
             let pairs = fields[2..].chunks(2).map(|p| (p[0].parse().unwrap(), p[1].to_owned()));
             results.push((fields[0].to_owned(), pairs.collect()));

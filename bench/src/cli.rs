@@ -4,6 +4,7 @@ use crate::cmd::capture::CaptureArgs;
 use crate::cmd::compare::CompareArgs;
 use crate::cmd::completions::CompletionsArgs;
 use crate::cmd::conform::ConformArgs;
+use crate::cmd::doctor::DoctorArgs;
 use crate::cmd::export::ExportArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::run::RunArgs;
@@ -24,6 +25,7 @@ Examples:
   walkbench verify                             every answer against the oracle, exact counts
   walkbench compare results/A results/B        two runs side by side, as ratios
   walkbench export results/A --to csv          for other tools
+  walkbench doctor                             what on this machine spoils measuring
   walkbench speed                              how far the model is from what the machine allows
 
 Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C.
@@ -42,6 +44,7 @@ pub(crate) enum Command {
     Conform(ConformArgs),
     Compare(CompareArgs),
     Export(ExportArgs),
+    Doctor(DoctorArgs),
     Speed(SpeedArgs),
     Capture(CaptureArgs),
     Completions(CompletionsArgs),

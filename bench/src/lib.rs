@@ -1,6 +1,6 @@
 //! The program `walkbench` as a library: what its main, its benchmarks and its tests share.
 //!
-//! Everything is private but what another target of this package needs: [`main()`] and the statistics.
+//! Everything is private but what another target of this package needs: [`main()`], the statistics, and [`sweep`].
 
 mod analysis;
 mod capture;
@@ -18,6 +18,7 @@ mod questions;
 mod record;
 mod results;
 pub mod stats;
+pub mod sweep;
 mod tables;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         cli::Command::Conform(args) => cmd::conform::run(&args),
         cli::Command::Compare(args) => cmd::compare::run(&args),
         cli::Command::Export(args) => cmd::export::run(&args),
+        cli::Command::Doctor(args) => cmd::doctor::run(&args),
         cli::Command::Speed(args) => cmd::speed::run(&args),
         cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),
         cli::Command::Completions(args) => cmd::completions::run(&args),

@@ -3,6 +3,7 @@
 pub(crate) mod capture;
 pub(crate) mod completions;
 pub(crate) mod conform;
+pub(crate) mod launch;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod speed;

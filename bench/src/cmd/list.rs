@@ -12,7 +12,7 @@ use workloads::definition::{Profile, definitions, size_name};
 use super::run::{ProfileArg, wanted};
 use crate::measure::matrix;
 use crate::output::{self, Format};
-use crate::record::SCHEMA;
+use crate::record::JSON_SCHEMA;
 use crate::tables;
 
 /// List backends, workloads, questions or cells
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
                 let capabilities: Vec<_> = b.capabilities.iter().map(|c| c.name()).collect();
                 json!({"id": b.id, "kernel": b.kernel, "kind": b.kind.name(), "capabilities": capabilities})
             });
-            output::print_json(&json!({"schema": SCHEMA, "backends": each.collect::<Vec<_>>()}))?;
+            output::print_json(&json!({"schema": JSON_SCHEMA, "backends": each.collect::<Vec<_>>()}))?;
         }
         (What::Backends, Format::Text) => {
             let mut table = text_table(&["id", "kernel", "kind", "can"]);
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
                     "full": grid(d, Profile::Full),
                 })
             });
-            output::print_json(&json!({"schema": SCHEMA, "workloads": each.collect::<Vec<_>>()}))?;
+            output::print_json(&json!({"schema": JSON_SCHEMA, "workloads": each.collect::<Vec<_>>()}))?;
         }
         (What::Workloads, Format::Text) => {
             let mut table = text_table(&["id", "what", "requests"]);
@@ -92,7 +92,9 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
             }
             output::print(&tables::lines(&table))?;
         }
-        (What::Questions, Format::Json) => output::print_json(&json!({"schema": SCHEMA, "questions": []}))?,
+        (What::Questions, Format::Json) => {
+            output::print_json(&json!({"schema": JSON_SCHEMA, "questions": []}))?
+        }
         (What::Questions, Format::Text) => eprintln!("there are no questions yet"),
         (What::Cells, format) => cells(args, format)?,
     }
@@ -123,7 +125,7 @@ fn cells(args: &ListArgs, format: Format) -> Result<()> {
         .iter()
         .flat_map(|g| g.skips.iter().map(|(b, reason)| json!({"id": g.cell_id(b.id), "reason": reason})));
     output::print_json(&json!({
-        "schema": SCHEMA,
+        "schema": JSON_SCHEMA,
         "cells": cells.collect::<Vec<_>>(),
         "skips": skips.collect::<Vec<_>>(),
     }))

@@ -1,15 +1,17 @@
 //! What one group of members is measured on: an address space, its mirror, the calls that cover it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use walker::addr::{Level, PageRange};
+use walker::addr::{Level, PageRange, Pfn};
 use walker::arch::Entry;
 use walker::memory::Phys;
 use walker::mirror::Mirror;
 use walker::mm::Mm;
 use walker::request::{Request, Wish};
+use workloads::churn::{ChurnSpec, Ground, GroundError};
 use workloads::request::RequestKind;
-use workloads::shape::{BuildError, Built, ShapeSpec};
+use workloads::shape::{Built, ShapeSpec};
 
 /// A piece of the range as the limits see it: what a table walk would find, looked up outside of every span.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +76,41 @@ pub(crate) struct Recipe {
     pub(crate) request: RequestKind,
     /// Pages a call.
     pub(crate) call_pages: u64,
+    /// Threads that walk, each a share of the range with a mirror of its own.
+    pub(crate) walkers: u32,
+    /// What shall be able to happen to the tables.
+    pub(crate) churn: Option<ChurnSpec>,
     /// Decides every entry and every wish.
     pub(crate) seed: u64,
+}
+
+impl Recipe {
+    /// Whether a walk leaves the tables as they are.
+    pub(crate) fn is_steady(&self) -> bool {
+        match self.request.strongest() {
+            Wish::None => true,
+            Wish::Read => self.shape.is_all_readable(),
+            Wish::Write => self.shape.is_all_writable(),
+        }
+    }
+    fn is_of_the_same_tables(&self, other: &Recipe) -> bool {
+        let tables = |r: &Recipe| (r.size_bytes, r.seed, r.churn);
+        self.shape == other.shape && tables(self) == tables(other) && self.churn.is_none()
+    }
+}
+
+/// A part of every walker's share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// Which, from 0.
+    pub(crate) index: u64,
+    /// Of how many.
+    pub(crate) of: u64,
+}
+
+impl Window {
+    /// All of it.
+    pub(crate) const WHOLE: Window = Window { index: 0, of: 1 };
 }
 
 /// An address space to measure on.
@@ -83,8 +118,10 @@ pub(crate) struct Scene {
     recipe: Recipe,
     /// The address space and what keeps it alive.
     pub(crate) built: Built,
-    /// The device's side, over the whole range.
-    pub(crate) mirror: Mirror,
+    /// Where churn may happen, for scenes made with churn.
+    pub(crate) ground: Option<Ground>,
+    /// The device's side: a mirror for each walker, over its share.
+    mirrors: Vec<Mirror>,
     /// What is asked.
     pub(crate) wishes: Wishes,
     /// Pages a call.
@@ -93,22 +130,108 @@ pub(crate) struct Scene {
     pub(crate) spans: Vec<Span>,
     /// See [`Scene::spans`].
     pub(crate) calls: Vec<usize>,
+    /// The PTE tables of the range, in address order.
+    pub(crate) tables: Vec<Pfn>,
 }
 
 impl Scene {
     /// Builds it.
     ///
     /// # Errors
-    /// What the builder said.
-    pub(crate) fn new(recipe: Recipe) -> Result<Scene, BuildError> {
-        let built = recipe.shape.build(recipe.size_bytes, recipe.seed)?;
-        let mirror = Mirror::new(&built.mm, built.range);
+    /// What the builder said, or why the churn cannot happen there.
+    pub(crate) fn new(recipe: Recipe) -> Result<Scene, GroundError> {
+        let Recipe { size_bytes, seed, .. } = recipe;
+        let (built, ground) = match recipe.churn {
+            None => (recipe.shape.build(size_bytes, seed)?, None),
+            Some(churn) => {
+                let (built, ground) = Ground::build(&recipe.shape, size_bytes, seed, churn)?;
+                (built, Some(ground))
+            }
+        };
+        Ok(Scene::of(built, ground, recipe))
+    }
+    fn of(built: Built, ground: Option<Ground>, recipe: Recipe) -> Scene {
         let wishes = Wishes::new(recipe.request, built.range.nr_pages(), recipe.seed);
         let call_pages = recipe.call_pages;
-        let mut scene =
-            Scene { recipe, built, mirror, wishes, call_pages, spans: Vec::new(), calls: Vec::new() };
+        let (mirrors, spans, calls, tables) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut scene = Scene { recipe, built, ground, mirrors, wishes, call_pages, spans, calls, tables };
+        scene.mirrors = (0..scene.recipe.walkers as usize)
+            .map(|lane| Mirror::new(scene.mm(), scene.range_of(scene.share(lane))))
+            .collect();
+        for mirror in &scene.mirrors {
+            // The host has to give the memory of the device's entries before anything is timed.
+            let mut device = mirror.device();
+            let range = device.range();
+            device.clear(range);
+        }
         scene.lay_out();
-        Ok(scene)
+        scene
+    }
+    /// The same tables asked otherwise; built anew where `recipe` wants other tables.
+    ///
+    /// # Errors
+    /// What the builder said.
+    pub(crate) fn ask(self, recipe: Recipe) -> Result<Scene, GroundError> {
+        if !self.recipe.is_of_the_same_tables(&recipe) {
+            self.discard();
+            return Scene::new(recipe);
+        }
+        let Scene { built, ground, mirrors, .. } = self;
+        drop(mirrors);
+        Ok(Scene::of(built, ground, recipe))
+    }
+    /// Whether a walk leaves the tables as they are.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.recipe.is_steady()
+    }
+    /// What happens to the tables meanwhile.
+    pub(crate) fn churn(&self) -> Option<ChurnSpec> {
+        self.recipe.churn
+    }
+    /// Whether a walk may follow another without bringing the tables back: it changes nothing, or churn does.
+    pub(crate) fn can_repeat(&self) -> bool {
+        self.recipe.is_steady() || self.ground.is_some()
+    }
+    /// The calls of walker `lane`.
+    pub(crate) fn share(&self, lane: usize) -> Range<u64> {
+        let (calls, walkers) = (self.nr_calls(), u64::from(self.recipe.walkers));
+        let first = |lane: u64| calls * lane / walkers;
+        first(lane as u64)..first(lane as u64 + 1)
+    }
+    /// The calls of walker `lane` in a window.
+    pub(crate) fn window(&self, lane: usize, window: Window) -> Range<u64> {
+        let share = self.share(lane);
+        let calls = share.end - share.start;
+        let first = |i: u64| share.start + calls * i / window.of;
+        first(window.index)..first(window.index + 1)
+    }
+    /// Calls in a window, and their pages, all walkers together.
+    pub(crate) fn calls_and_pages(&self, window: Window) -> (u64, u64) {
+        let lanes = (0..self.recipe.walkers as usize).map(|lane| self.window(lane, window));
+        lanes.fold((0, 0), |(calls, pages), w| {
+            // The last call of the range may be a short one.
+            let end = (w.end * self.call_pages).min(self.nr_pages());
+            (calls + w.end - w.start, pages + end.saturating_sub(w.start * self.call_pages))
+        })
+    }
+    /// Whether one part of the range is like any other, so that a block may walk a part of it.
+    pub(crate) fn is_uniform(&self) -> bool {
+        let same = matches!(self.recipe.shape, ShapeSpec::Dense4k { .. } | ShapeSpec::Dense2m);
+        same && self.is_steady() && self.ground.is_none()
+    }
+    /// The walker whose share call `k` is in.
+    pub(crate) fn lane_of(&self, k: u64) -> usize {
+        (0..self.recipe.walkers as usize).find(|lane| self.share(*lane).contains(&k)).unwrap_or(0)
+    }
+    /// The device's side of walker `lane`.
+    pub(crate) fn mirror(&self, lane: usize) -> &Mirror {
+        &self.mirrors[lane]
+    }
+    fn range_of(&self, calls: Range<u64>) -> PageRange {
+        if calls.is_empty() {
+            return PageRange::pages(self.built.range.start(), 0);
+        }
+        PageRange::between(self.request(calls.start).range.start(), self.request(calls.end - 1).range.end())
     }
     /// The address space.
     pub(crate) fn mm(&self) -> &Arc<Mm> {
@@ -157,13 +280,21 @@ impl Scene {
             }
             calls.push(spans.len());
         }
+        self.tables = spans
+            .iter()
+            .filter_map(|span| match *span {
+                Span::Ptes { table, .. } => Some(table),
+                Span::Leaf { .. } | Span::Hole { .. } => None,
+            })
+            .collect();
+        self.tables.dedup();
         (self.spans, self.calls) = (spans, calls);
     }
     /// Brings the tables back to the state before the first fault: in place where the shape can, else built anew.
     ///
     /// # Errors
     /// What the builder said.
-    pub(crate) fn reset(mut self) -> Result<Scene, BuildError> {
+    pub(crate) fn reset(mut self) -> Result<Scene, GroundError> {
         if !self.built.can_reset() {
             let Scene { recipe, .. } = &self;
             let recipe = recipe.clone();
@@ -176,7 +307,7 @@ impl Scene {
     }
     /// Gives the machine back in one piece.
     pub(crate) fn discard(self) {
-        drop(self.mirror);
+        drop(self.mirrors);
         self.built.discard();
     }
 }

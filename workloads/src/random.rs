@@ -20,6 +20,8 @@ pub enum Purpose {
     Popularity = 4,
     /// Frames of private copies.
     Copies = 5,
+    /// Where churn happens.
+    Churn = 16,
 }
 
 /// The generator of `seed` for one purpose.

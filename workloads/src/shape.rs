@@ -16,7 +16,7 @@ mod counts;
 mod dense;
 mod fork;
 mod machine;
-mod zipf;
+pub(crate) mod zipf;
 
 pub use counts::EntryCounts;
 

@@ -27,7 +27,7 @@ use crate::backends::map_order::{PFN_MASK, WITH_ORDER, order_bits, order_of};
 use crate::counters::{Count, Counters};
 use crate::device_table::DeviceTable;
 use crate::memory::Table;
-use crate::mm::{Errno, Mm};
+use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::Request;
 use core::marker::PhantomData;
@@ -265,17 +265,15 @@ impl<V> ExtentsOf<V> {
 impl<V: Variant> ExtentsOf<V> {
     fn call<C: Counters, const READS: bool>(
         &mut self,
-        mm: &Mm,
+        at: Locked<'_>,
         sub: &Subscription,
         seq: u64,
         c: &mut C,
     ) -> Result<(), Errno> {
-        let vmas = mm.mmap_read();
         let (default_flags, len) = (self.default_flags, self.range.nr_pages() as usize);
         let req_flags = &self.req_flags[..];
         let mut slots: InList<'_, READS> =
             InList { list: &mut self.list, default_flags, req_flags, first: 0, len };
-        let at = mm.locked(&vmas);
         Ok(hmm_range_fault::<_, V::Quirks, C>(at, sub, seq, self.range, self.owner, &mut slots, c)?)
     }
 }
@@ -309,11 +307,17 @@ impl<V: Variant> Backend for ExtentsOf<V> {
     /// The wishes survive the walk.
     fn refill<C: Counters>(&mut self, _: &Request<'_>, _: &mut C) {}
 
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
         if self.has_wishes {
-            self.call::<C, true>(mm, sub, seq, c)?;
+            self.call::<C, true>(at, sub, seq, c)?;
         } else {
-            self.call::<C, false>(mm, sub, seq, c)?;
+            self.call::<C, false>(at, sub, seq, c)?;
         }
         Ok(seq)
     }

@@ -4,6 +4,7 @@ use crate::definition::{parse_size, size_name};
 use core::fmt;
 use core::str::FromStr;
 use walker::addr::{PAGE_SHIFT, PAGE_SIZE};
+use walker::backend::Capability;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
@@ -99,6 +100,17 @@ pub struct ChurnSpec {
     pub dose: Dose,
     /// Threads that share the dose.
     pub threads: u32,
+}
+
+impl ChurnSpec {
+    /// What a design must be able to do to be walked with while this happens.
+    pub const fn requires(&self) -> &'static [Capability] {
+        // mprotect cuts the VMA at both ends of its range.
+        match self.kind {
+            ChurnKind::Mprotect if self.overlap_percent > 0 => &[Capability::CrossVma],
+            _ => &[],
+        }
+    }
 }
 
 /// What names look like, for messages.

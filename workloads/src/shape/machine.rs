@@ -20,7 +20,8 @@ pub(super) fn system(nr_pages: u64, nr_mms: u64, thp: ThpMode) -> Result<Arc<Sys
     // A PTE table a 512 pages and 1/512 of that above; blocks and gigabyte runs round up; lists of threads hold some.
     let tables = (nr_pages / 512 + nr_pages / (512 * 256) + 64) * nr_mms;
     let nr_frames = nr_pages * 2 + tables + 4 * PAGES_PER_PUD + (1 << 16);
-    let settings = Settings { thp, ..Settings::default() };
+    // Room to swap all of it out; slots cost nothing until they are used.
+    let settings = Settings { thp, swap_slots: nr_pages + 512, ..Settings::default() };
     Ok(System::new(PhysConfig { nr_frames, host_huge_pages: true }, settings)?)
 }
 

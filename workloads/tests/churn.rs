@@ -25,7 +25,7 @@ const DENSE: ShapeSpec = ShapeSpec::Dense4k { run_pages: 1, memory: Memory::Page
 const FORKED: ShapeSpec = ShapeSpec::AfterFork { run_pages: 1, broken_permille: 100, memory: Memory::Pages };
 
 fn spec(name: &str) -> ChurnSpec {
-    name.parse().unwrap_or_else(|()| panic!("{name}"))
+    name.parse().unwrap_or_else(|_| panic!("{name}"))
 }
 
 /// A churn of every kind, with the shape that it needs. DOSE becomes an open dose that lets most calls through: a call

@@ -23,9 +23,9 @@ pub const ORDER_SHIFT: u32 = 56;
 pub const ORDER_MASK: u64 = 0x1f << ORDER_SHIFT;
 
 /// What a design with an order field can express.
-pub(super) const WITH_ORDER: [Capability; 8] = {
+pub(super) const WITH_ORDER: [Capability; 9] = {
     let [a, b, c, d, e, f] = CAPABILITIES;
-    [a, b, c, d, e, f, Capability::Order, Capability::Compound]
+    [a, b, c, d, e, f, Capability::ForeignDevice, Capability::Order, Capability::Compound]
 };
 
 /// The backend. See the module.

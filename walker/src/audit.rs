@@ -35,8 +35,8 @@
 
 use crate::addr::{Level, PTRS_PER_TABLE, PageRange, Pfn, VirtAddr};
 use crate::arch::Entry;
+use crate::device_table::{DeviceEntry, DeviceTable};
 use crate::memory::{PageKind, Phys, Table, rcu};
-use crate::mirror::{DeviceEntry, DeviceTable};
 use crate::mm::Mm;
 use crate::mm::tables::below;
 use crate::mm::vma::{VmFlags, Vma};

@@ -8,7 +8,7 @@
 
 use crate::addr::{PageRange, Pfn};
 use crate::counters::Counters;
-use crate::mirror::DeviceTable;
+use crate::device_table::DeviceTable;
 use crate::mm::{Errno, Locked, Mm};
 use crate::notifier::Subscription;
 use crate::request::Request;

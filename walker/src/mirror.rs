@@ -4,79 +4,15 @@
 //! lock, read_retry, program the device, unlock; on a collision again. The callback stores the sequence and tears down
 //! the overlap under the same lock.
 
-use crate::addr::{Level, PAGE_SHIFT, PAGES_PER_PMD, PageRange, Pfn, VirtAddr};
+use crate::addr::{Level, PAGES_PER_PMD, PageRange};
 use crate::backend::Backend;
 use crate::counters::{Count, Counters};
+use crate::device_table::DeviceTable;
 use crate::mm::{Errno, Mm};
 use crate::notifier::{Event, Invalidate, Subscription};
 use crate::request::Request;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering::*};
 use std::sync::Arc;
-
-/// A device page-table entry: frame << 12, order in bits 2..7, bit 1 write, bit 0 valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[repr(transparent)]
-pub struct DeviceEntry(pub u64);
-
-impl DeviceEntry {
-    /// An entry for one base page or for the first page of a larger mapping.
-    #[inline(always)]
-    pub const fn new(pfn: Pfn, write: bool, order: u8) -> DeviceEntry {
-        DeviceEntry(pfn.get() << PAGE_SHIFT | (order as u64) << 2 | (write as u64) << 1 | 1)
-    }
-    /// Whether it maps anything.
-    #[inline(always)]
-    pub const fn is_valid(self) -> bool {
-        self.0 & 1 != 0
-    }
-    /// Whether the device may write.
-    #[inline(always)]
-    pub const fn is_write(self) -> bool {
-        self.0 & 2 != 0
-    }
-    /// The frame.
-    #[inline(always)]
-    pub const fn pfn(self) -> Pfn {
-        Pfn::new(self.0 >> PAGE_SHIFT)
-    }
-}
-
-/// The device page table of one mirrored range: one entry per base page.
-#[derive(Debug)]
-pub struct DeviceTable {
-    range: PageRange,
-    entries: Vec<DeviceEntry>,
-}
-
-impl DeviceTable {
-    /// An empty table over `range`.
-    pub fn new(range: PageRange) -> DeviceTable {
-        DeviceTable { range, entries: vec![DeviceEntry::default(); range.nr_pages() as usize] }
-    }
-    /// What it covers.
-    pub fn range(&self) -> PageRange {
-        self.range
-    }
-    /// The entries of `range`, which lies inside.
-    #[inline]
-    pub fn entries_mut(&mut self, range: PageRange) -> &mut [DeviceEntry] {
-        let from = range.start().pages_since(self.range.start()) as usize;
-        &mut self.entries[from..from + range.nr_pages() as usize]
-    }
-    /// The entry of the page at `addr`.
-    pub fn get(&self, addr: VirtAddr) -> DeviceEntry {
-        self.entries[addr.pages_since(self.range.start()) as usize]
-    }
-    /// Every entry with its address.
-    pub fn iter(&self) -> impl Iterator<Item = (VirtAddr, DeviceEntry)> + '_ {
-        self.entries.iter().enumerate().map(|(i, e)| (self.range.start().add_pages(i as u64), *e))
-    }
-    /// Forgets what it knows of `range`.
-    pub fn clear(&mut self, range: PageRange) {
-        let part = range.clip(self.range);
-        self.entries_mut(part).fill(DeviceEntry::default());
-    }
-}
 
 /// What the mirror does after a collision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -8,7 +8,7 @@ use crate::backends::hmm_core::{Answer, Chunk, Flags, Slots, counting_array_byte
 use crate::backends::hmm_old::{Call, Generation, range_call};
 use crate::backends::program;
 use crate::counters::{Count, Counters};
-use crate::mirror::{DeviceEntry, DeviceTable};
+use crate::device_table::{DeviceEntry, DeviceTable};
 use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::{Request, Wish};
@@ -267,7 +267,7 @@ pub(super) fn old_call<G: Generation, C: Counters>(
     slots: &mut DriverSlots,
     c: &mut C,
 ) -> Result<usize, Errno> {
-    counting_array_bytes(c, |c| range_call::<_, G, C>(call, slots, c))
+    counting_array_bytes(8, c, |c| range_call::<_, G, C>(call, slots, c))
 }
 
 /// The backend of generation `G`.

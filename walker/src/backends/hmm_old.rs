@@ -18,7 +18,7 @@
 use crate::addr::{Level, PageRange, VirtAddr};
 use crate::arch::Entry;
 use crate::backends::hmm_core::{
-    Answer, Flags, Slots, cpu_flags, device_flags, fault_page, need_fault, plain_run,
+    Answer, Chunk, Flags, Slots, cpu_flags, device_flags, fault_page, need_fault,
 };
 use crate::counters::{Count, Counters};
 use crate::memory::{Table, rcu};
@@ -393,9 +393,9 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
             let most = (n - k).min(self.c.run_limit());
             let chunk = self.slots.chunk(slot + k, most);
             let done = if self.fault {
-                plain_run::<_, true>(table, first + k, most, chunk)
+                chunk.plain_run::<true>(table, first + k)
             } else {
-                plain_run::<_, false>(table, first + k, most, chunk)
+                chunk.plain_run::<false>(table, first + k)
             };
             self.c.add(Count::PtesVisited, done as u64);
             self.c.add(Count::SlotsWritten, done as u64);

@@ -11,7 +11,7 @@
 use crate::addr::{PageRange, VirtAddr};
 use crate::backend::{Backend, Capability, Info, Kind, PageView};
 use crate::counters::Counters;
-use crate::mirror::DeviceTable;
+use crate::device_table::DeviceTable;
 use crate::mm::{Errno, Locked, Mm};
 use crate::notifier::Subscription;
 use crate::request::Request;

@@ -23,7 +23,7 @@ use crate::backends::hmm_core::{Answer, Chunk, Flags, Slots, counting_array_byte
 use crate::backends::hmm_old::{Call, Generation, Version, range_call};
 use crate::backends::program;
 use crate::counters::Counters;
-use crate::mirror::{DeviceEntry, DeviceTable};
+use crate::device_table::{DeviceEntry, DeviceTable};
 use crate::mm::vma::VmFlags;
 use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
@@ -163,7 +163,7 @@ impl Backend for PfnBits {
         let mut slots =
             Output { pfns: &mut self.pfns, write: self.write, read: if readable { READ } else { 0 } };
         self.reached = 0;
-        self.reached = counting_array_bytes(c, |c| range_call::<_, V4_14, C>(call, &mut slots, c))?;
+        self.reached = counting_array_bytes(8, c, |c| range_call::<_, V4_14, C>(call, &mut slots, c))?;
         Ok(seq)
     }
 

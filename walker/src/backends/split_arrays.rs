@@ -15,12 +15,13 @@ use crate::addr::{PageRange, VirtAddr};
 use crate::arch::Entry;
 use crate::backend::{Backend, Info, Kind, PageView};
 use crate::backends::fixed::{
-    CAPABILITIES, ERROR, VALID, device_entry, flag_bits, lacks, present_bits, req_flags, view, wish_flags,
+    CAPABILITIES, ERROR, REQ, VALID, device_entry, flag_bits, lacks, present_bits, req_flags, view,
+    wish_flags,
 };
 use crate::backends::hmm_core::{Answer, Chunk, Flags, Quirks5_8, Slots, hmm_range_fault};
 use crate::backends::program;
 use crate::counters::{Count, Counters};
-use crate::mirror::DeviceTable;
+use crate::device_table::DeviceTable;
 use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::Request;
@@ -66,7 +67,7 @@ impl Slots for InAndOut<'_> {
 impl InAndOut<'_> {
     #[inline(always)]
     fn req(&self, k: usize) -> u64 {
-        self.default_flags | self.req_flags.map_or(0, |r| r[k])
+        (self.default_flags | self.req_flags.map_or(0, |r| r[k])) & REQ
     }
 }
 

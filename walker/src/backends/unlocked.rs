@@ -21,7 +21,7 @@ use crate::backends::fixed::{Fixed, Layout};
 use crate::backends::hmm_core::{End, Quirks};
 use crate::backends::sticky_flags::{PFN_MASK, STICKY, order_bits, order_of};
 use crate::counters::{Count, Counters};
-use crate::mirror::DeviceTable;
+use crate::device_table::DeviceTable;
 use crate::mm::{Errno, Locked, Mm};
 use crate::notifier::Subscription;
 use crate::request::Request;

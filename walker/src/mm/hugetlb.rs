@@ -29,6 +29,7 @@ use std::sync::Arc;
 /// One size of the pool (`struct hstate`).
 #[derive(Clone, Copy, Debug, Default)]
 struct Hstate {
+    nr_huge_pages: u64,
     free: u64,
     /// Free pages that are promised to mappings.
     reserved: u64,
@@ -43,13 +44,17 @@ pub struct HugetlbPool {
 impl HugetlbPool {
     /// A pool with this many pages.
     pub fn new(nr_2m: u64, nr_1g: u64) -> HugetlbPool {
-        let size = |free| Hstate { free, reserved: 0 };
+        let size = |free| Hstate { nr_huge_pages: free, free, reserved: 0 };
         HugetlbPool { sizes: Mutex::new([size(nr_2m), size(nr_1g)]) }
     }
     /// Free pages of `1 << order` base pages, and how many of them are reserved.
     pub fn available(&self, order: u8) -> (u64, u64) {
         let h = self.sizes.lock()[size_index(order)];
         (h.free, h.reserved)
+    }
+    /// Pages of `1 << order` base pages that the pool has, free or in use (`nr_huge_pages`).
+    pub fn nr_huge_pages(&self, order: u8) -> u64 {
+        self.sizes.lock()[size_index(order)].nr_huge_pages
     }
     /// `hugetlb_acct_memory` with a positive delta.
     fn reserve(&self, order: u8, nr: u64) -> Result<(), Errno> {
@@ -67,8 +72,7 @@ impl HugetlbPool {
     /// A page that is in use moves and its old frame leaves the pool (`soft_offline_page`, then
     /// `dissolve_free_hugetlb_folio`): one free page fewer, if any is not promised.
     pub(crate) fn shrink(&self, order: u8) {
-        let h = &mut self.sizes.lock()[size_index(order)];
-        h.free -= u64::from(h.free > h.reserved);
+        self.sizes.lock()[size_index(order)].dissolve();
     }
     /// `dequeue_hugetlb_folio_vma`: a page with one reference, from the reservation or from what is left beside it.
     fn dequeue(&self, phys: &Phys, order: u8, reserved: bool) -> Option<Pfn> {
@@ -84,19 +88,38 @@ impl HugetlbPool {
         }
         Some(head)
     }
-    /// `folio_put_refs`, and `free_huge_folio` with the last one.
-    pub(crate) fn put(&self, phys: &Phys, head: Pfn, n: i32) {
+    /// `folio_put_refs`, and `free_huge_folio` with the last one. True if it was the last.
+    pub(crate) fn put(&self, phys: &Phys, head: Pfn, n: i32) -> bool {
         let page = phys.page(head);
         if !page.put(n) {
-            return;
+            return false;
         }
         let (order, restore) = (page.order(), page.has(PG_RESTORE_RESERVE));
-        let poisoned = page.has(PG_HWPOISON);
-        phys.free(head);
+        let poisoned = page.has(PG_HWPOISON).then(|| {
+            let tail = (1..1 << order).map(|i| head.add(i)).find(|&pfn| phys.page(pfn).has(PG_HWPOISON));
+            tail.unwrap_or(head)
+        });
+        match poisoned {
+            Some(poisoned) => phys.free_around(head, poisoned),
+            None => phys.free(head),
+        }
         let h = &mut self.sizes.lock()[size_index(order)];
-        // Poisoned pages leave the pool.
-        h.free += !poisoned as u64;
-        h.reserved += (restore && !poisoned) as u64;
+        h.free += 1;
+        h.reserved += u64::from(restore);
+        if poisoned.is_some() {
+            h.dissolve();
+        }
+        true
+    }
+}
+
+impl Hstate {
+    /// `dissolve_free_hugetlb_folio`: one free page leaves the pool, unless all are promised. In the kernel the pool is
+    /// left with a page that nobody can have then; here it finds another.
+    fn dissolve(&mut self) {
+        let gone = u64::from(self.free > self.reserved);
+        self.free -= gone;
+        self.nr_huge_pages -= gone;
     }
 }
 
@@ -449,14 +472,17 @@ impl<'a> HugetlbFault<'a> {
             head
         };
         let guard = self.slot.lock();
-        if self.slot.read() != orig {
+        // A failing page is marked before its mappings are looked for under this lock. The kernel holds the folio lock
+        // from the first look at the mark to the entry.
+        let failed = !anon && phys.page(head).has(PG_HWPOISON);
+        if failed || self.slot.read() != orig {
             drop(guard);
             if anon {
                 self.give_back(head);
             } else {
                 self.pool().put(phys, head, 1);
             }
-            return VmFault::empty();
+            return if failed { VmFault::HWPOISON } else { VmFault::empty() };
         }
         add_rmap(phys, head);
         if anon {
@@ -479,7 +505,9 @@ impl<'a> HugetlbFault<'a> {
         let (vma, phys) = (self.vma, self.phys());
         let mut guard = guard;
         let orig = self.slot.read();
-        if orig.is_uffd_wp() {
+        // hugetlb_wp() asks the entry alone. A protection that outlived its registration (another mode was registered
+        // over it) then lets every write fault end without a change, and a range walk with a write wish never ends.
+        if orig.is_uffd_wp() && vma.has(VmFlags::UFFD_WP) {
             return VmFault::empty();
         }
         if !vma.has(VmFlags::WRITE) {
@@ -629,9 +657,13 @@ impl Mm {
             self.system().hugetlb.put(phys, head, 1);
         }
     }
-    /// `hugetlb_change_protection`.
+    /// `hugetlb_change_protection`. `range` consists of whole huge pages: the event covers no more than it.
     pub(crate) fn change_hugetlb(&self, vma: &Vma, range: PageRange, change: Change) {
         let level = vma.hugetlb_level();
+        debug_assert!(
+            range.start().is_aligned(level) && range.end().is_aligned(level),
+            "{range:?} cuts a page"
+        );
         let (wp, resolve) = (change == Change::UffdWp, matches!(change, Change::UffdWpResolve { .. }));
         self.notifier.during(&Event::new(EventKind::ProtectionVma, range), || {
             let mut addr = range.start();
@@ -780,10 +812,12 @@ impl Mm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counters::NoCounts;
     use crate::mm::madvise::Advice;
     use crate::mm::mmap::{MapFlags, MapKind};
     use crate::mm::testing::{BASE, RW, assert_used, machine};
     use crate::mm::touch::{Access, Signal};
+    use crate::mm::userfaultfd::{UffdMode, Userfaultfd};
 
     fn range(first: u64, nr: u64) -> PageRange {
         PageRange::pages(BASE.add_pages(first << 9), nr << 9)
@@ -866,6 +900,27 @@ mod tests {
         mm.munmap(range(0, 1)).unwrap();
         drop(child);
         assert_eq!(mm.system().hugetlb.available(9), (8, 0));
+    }
+
+    #[test]
+    fn a_write_protection_that_outlived_its_registration_ends_with_the_next_write() {
+        let mm = machine();
+        let uffd = Userfaultfd::new(mm.system(), false);
+        for shared in [false, true] {
+            map(&mm, 0, 1, shared, false).unwrap();
+            mm.touch(BASE, Access::Write(1)).unwrap();
+            mm.uffd_register(uffd, range(0, 1), UffdMode::WriteProtect).unwrap();
+            mm.uffd_writeprotect(range(0, 1), true).unwrap();
+            assert_eq!(mm.touch(BASE, Access::Write(2)), Err(Signal::Bus));
+            mm.uffd_register(uffd, range(0, 1), UffdMode::Missing).unwrap();
+            let vmas = mm.mmap_read();
+            let vma = vmas.find(BASE).unwrap();
+            let r = mm.locked(&vmas).handle_mm_fault(vma, BASE, FaultFlags::WRITE, &mut NoCounts);
+            assert_eq!(r, VmFault::empty());
+            drop(vmas);
+            assert!(mm.lookup(BASE, Level::Pmd).unwrap().read().is_write(), "shared: {shared}");
+            mm.munmap(range(0, 1)).unwrap();
+        }
     }
 
     #[test]

@@ -71,20 +71,24 @@ impl core::error::Error for Violation {}
 pub struct Rules {
     /// The owner of the device memory that the caller may use as its own; 0 for none.
     pub owner: u64,
-    /// NUMA hints of base pages count as present and readable: what the designs until 5.4 do (`pte_protnone` is not
-    /// tested there).
+    /// NUMA hints of base pages count as present and readable: what the designs until 5.7 do, see their files.
     pub reads_hints: bool,
 }
 
-/// Compares every valid entry of `table` with the live one; returns how many there were. The caller holds the driver's
-/// lock, which is where it has the table from, and nothing else need stand still.
+/// Compares every valid entry of `part`, which lies in `table`, with the live one; returns how many there were. The
+/// caller holds the driver's lock, which is where it has the table from, and nothing else need stand still.
 ///
 /// # Errors
 /// The first entry that the tables do not back.
-pub fn device(mm: &Mm, table: &DeviceTable, rules: Rules) -> Result<u64, Violation> {
+pub fn device(mm: &Mm, table: &DeviceTable, part: PageRange, rules: Rules) -> Result<u64, Violation> {
     let _rcu = rcu::read_lock();
     let mut valid = 0;
-    for (addr, held) in table.iter().filter(|(_, e)| e.is_valid()) {
+    for i in 0..part.nr_pages() {
+        let addr = part.start().add_pages(i);
+        let held = table.get(addr);
+        if !held.is_valid() {
+            continue;
+        }
         let live = live(mm, addr);
         if !live.is_some_and(|(e, level)| gives(mm, e, level, addr, held, rules)) {
             return Err(Violation { addr, held, live });

@@ -52,6 +52,8 @@ pub enum Capability {
     Compound,
     /// Reports the caller's own device memory.
     DevicePrivate,
+    /// Faults another owner's device memory back; designs without it end the call with an error (before 5.19).
+    ForeignDevice,
     /// A range may cross VMAs.
     CrossVma,
     /// May drop the mmap lock inside.
@@ -60,9 +62,20 @@ pub enum Capability {
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Capability; 9] = {
+    pub const ALL: [Capability; 10] = {
         use Capability::*;
-        [Snapshot, Fault, PerPageRequest, Permission, Order, Compound, DevicePrivate, CrossVma, Unlocked]
+        [
+            Snapshot,
+            Fault,
+            PerPageRequest,
+            Permission,
+            Order,
+            Compound,
+            DevicePrivate,
+            ForeignDevice,
+            CrossVma,
+            Unlocked,
+        ]
     };
     /// As in the JSON output and in `requires` of definitions.
     pub const fn name(self) -> &'static str {
@@ -74,6 +87,7 @@ impl Capability {
             Capability::Order => "order",
             Capability::Compound => "compound",
             Capability::DevicePrivate => "device_private",
+            Capability::ForeignDevice => "foreign_device",
             Capability::CrossVma => "cross_vma",
             Capability::Unlocked => "unlocked",
         }

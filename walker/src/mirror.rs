@@ -171,11 +171,15 @@ impl Mirror {
         loop {
             // The unlocked call retries by itself; under the caller's lock it cannot.
             let retries_inside = backend.bound_passes(tries.limit());
-            match self.attempt(backend, locked, c) {
-                Ok(true) => {
-                    held(backend, request, c);
-                    return Ok(());
-                }
+            let r = self.attempt(backend, locked, c);
+            if r == Ok(true) {
+                held(backend, request, c);
+            }
+            if locked {
+                c.mmap_unlocked();
+            }
+            match r {
+                Ok(true) => return Ok(()),
                 Err(Errno::Busy | Errno::Again) if !retries_inside || locked => {}
                 Ok(false) => {}
                 Err(e) => return Err(e),
@@ -200,10 +204,7 @@ impl Mirror {
             let vmas = self.mm.mmap_write();
             // An event that is running does not wait for this lock: whoever needs it for one holds it already.
             let seq = self.mm.notifier.read_begin(&self.sub);
-            let r = self.program(backend, |b, c| b.walk_locked(self.mm.locked(&vmas), &self.sub, seq, c), c);
-            drop(vmas);
-            c.mmap_unlocked();
-            return r;
+            return self.program(backend, |b, c| b.walk_locked(self.mm.locked(&vmas), &self.sub, seq, c), c);
         }
         let seq = self.mm.notifier.read_begin(&self.sub);
         let walk = |b: &mut B, c: &mut C| {

@@ -21,7 +21,7 @@ pub enum Purpose {
     /// Frames of private copies.
     Copies = 5,
     /// Where churn happens.
-    Churn = 16,
+    Churn = 32,
 }
 
 /// The generator of `seed` for one purpose.

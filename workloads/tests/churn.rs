@@ -26,7 +26,7 @@ const DENSE: ShapeSpec = ShapeSpec::Dense4k { run_pages: 1, memory: Memory::Page
 const FORKED: ShapeSpec = ShapeSpec::AfterFork { run_pages: 1, broken_permille: 100, memory: Memory::Pages };
 
 fn spec(name: &str) -> ChurnSpec {
-    name.parse().unwrap_or_else(|()| panic!("{name}"))
+    name.parse().unwrap_or_else(|_| panic!("{name}"))
 }
 
 /// A churn of every kind, with the shape that it needs. DOSE becomes an open dose that lets most calls through: a call
@@ -70,7 +70,10 @@ impl Visitor for Sweeps<'_> {
         let mirror = Mirror::new(&built.mm, built.range);
         let mut time = VirtualTime::new(self.churn, &ground, self.seed);
         let mut backend = B::new(CALL_PAGES as usize);
-        let rules = Rules { owner: 0, reads_hints: matches!(B::INFO.id, "pfn_bits" | "driver_format") };
+        let rules = Rules {
+            owner: 0,
+            reads_hints: matches!(B::INFO.id, "pfn_bits" | "driver_format" | "range_default"),
+        };
         let (mut gave_up, mut audited) = (0, 0);
         for _ in 0..3 {
             for first in (0..built.range.nr_pages()).step_by(CALL_PAGES as usize) {
@@ -86,7 +89,7 @@ impl Visitor for Sweeps<'_> {
                 );
                 match r {
                     Ok(()) => {
-                        let held = audit::device(&built.mm, &mirror.device(), rules);
+                        let held = audit::device(&built.mm, &mirror.device(), built.range, rules);
                         audited += held.unwrap_or_else(|v| panic!("{} {}: {v}", B::INFO.id, self.churn));
                     }
                     Err(Errno::Busy) => gave_up += 1,
@@ -95,7 +98,7 @@ impl Visitor for Sweeps<'_> {
             }
         }
         time.finish();
-        let held = audit::device(&built.mm, &mirror.device(), rules);
+        let held = audit::device(&built.mm, &mirror.device(), built.range, rules);
         held.unwrap_or_else(|v| panic!("{} {}, in the end: {v}", B::INFO.id, self.churn));
         audit::pages(&built.mm).unwrap_or_else(|m| panic!("{} {}: {m}", B::INFO.id, self.churn));
         assert_eq!(built.mm.notifier.debug_state().1, 0, "an event never ended");
@@ -192,7 +195,7 @@ fn a_collision_costs_a_resumed_walk_one_piece() {
             let mut backend = B::new(built.range.nr_pages() as usize);
             let request = Request::all(built.range, Wish::Read);
             let r = mirror.refresh_bounded(&mut backend, &request, self.0, 40, &mut time, &mut |_, _, _| {});
-            let held = audit::device(&built.mm, &mirror.device(), Rules::default()).unwrap();
+            let held = audit::device(&built.mm, &mirror.device(), built.range, Rules::default()).unwrap();
             assert!(r.is_err() || held > 0);
             drop(mirror);
             built.discard();
@@ -376,8 +379,8 @@ fn zap_across_a_walk(mutant: Mutant) -> Result<u64, audit::Violation> {
             }
             assert!(c.visits >= 40);
             let rules = Rules::default();
-            let r = audit::device(mm, &driver.device.lock(), rules)
-                .and_then(|n| Ok(n + audit::device(mm, &second.device(), rules)?));
+            let r = audit::device(mm, &driver.device.lock(), built.range, rules)
+                .and_then(|n| Ok(n + audit::device(mm, &second.device(), built.range, rules)?));
             drop(second);
             mm.notifier.remove(&sub);
             built.discard();

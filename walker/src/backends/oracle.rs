@@ -213,7 +213,17 @@ impl Backend for Oracle {
         kind: Kind::Control,
         capabilities: {
             use Capability::*;
-            &[Snapshot, Fault, PerPageRequest, Permission, Order, Compound, DevicePrivate, CrossVma]
+            &[
+                Snapshot,
+                Fault,
+                PerPageRequest,
+                Permission,
+                Order,
+                Compound,
+                DevicePrivate,
+                ForeignDevice,
+                CrossVma,
+            ]
         },
     };
 

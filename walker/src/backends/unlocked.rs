@@ -47,6 +47,7 @@ impl Layout for V7_3 {
             Capability::Fault,
             Capability::Permission,
             Capability::DevicePrivate,
+            Capability::ForeignDevice,
             Capability::CrossVma,
             Capability::Order,
             Capability::Compound,

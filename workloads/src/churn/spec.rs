@@ -105,9 +105,12 @@ pub struct ChurnSpec {
 impl ChurnSpec {
     /// What a design must be able to do to be walked with while this happens.
     pub const fn requires(&self) -> &'static [Capability] {
-        // mprotect cuts the VMA at both ends of its range.
         match self.kind {
-            ChurnKind::Mprotect if self.overlap_percent > 0 => &[Capability::CrossVma],
+            _ if self.overlap_percent == 0 => &[],
+            // The VMA is cut at both ends of the event's range.
+            ChurnKind::Mprotect => &[Capability::CrossVma],
+            // The walk meets pages of a device that is not the caller's.
+            ChurnKind::DeviceMigrate => &[Capability::ForeignDevice],
             _ => &[],
         }
     }

@@ -52,6 +52,13 @@ pub enum Capability {
     Compound,
     /// Reports the caller's own device memory.
     DevicePrivate,
+    /// Walks hugetlb mappings; designs without it (before 5.2) refuse them.
+    Hugetlb,
+    /// Says of a single page that it is not to be had and goes on; designs without it (before 5.2) end the call there,
+    /// refuse the VMA, or take what is merely absent for lost.
+    ErrorPerPage,
+    /// Faults another owner's device memory back; designs without it end the call with an error (before 5.19).
+    ForeignDevice,
     /// A range may cross VMAs.
     CrossVma,
     /// May drop the mmap lock inside.
@@ -60,9 +67,22 @@ pub enum Capability {
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Capability; 9] = {
+    pub const ALL: [Capability; 12] = {
         use Capability::*;
-        [Snapshot, Fault, PerPageRequest, Permission, Order, Compound, DevicePrivate, CrossVma, Unlocked]
+        [
+            Snapshot,
+            Fault,
+            PerPageRequest,
+            Permission,
+            Order,
+            Compound,
+            DevicePrivate,
+            Hugetlb,
+            ErrorPerPage,
+            ForeignDevice,
+            CrossVma,
+            Unlocked,
+        ]
     };
     /// As in the JSON output and in `requires` of definitions.
     pub const fn name(self) -> &'static str {
@@ -74,6 +94,9 @@ impl Capability {
             Capability::Order => "order",
             Capability::Compound => "compound",
             Capability::DevicePrivate => "device_private",
+            Capability::Hugetlb => "hugetlb",
+            Capability::ErrorPerPage => "error_per_page",
+            Capability::ForeignDevice => "foreign_device",
             Capability::CrossVma => "cross_vma",
             Capability::Unlocked => "unlocked",
         }

@@ -14,4 +14,4 @@ pub fn name(churn: Option<ChurnSpec>) -> String {
     churn.map_or_else(|| NO_CHURN.to_owned(), |c| c.to_string())
 }
 
-pub use spec::{ChurnKind, ChurnSpec, Dose, EXPECTED, Place};
+pub use spec::{ChurnError, ChurnKind, ChurnSpec, Dose, EXPECTED, MAX_PER_SEC, Place};

@@ -208,7 +208,19 @@ impl Backend for Oracle {
         kind: Kind::Control,
         capabilities: {
             use Capability::*;
-            &[Snapshot, Fault, PerPageRequest, Permission, Order, Compound, DevicePrivate, CrossVma]
+            &[
+                Snapshot,
+                Fault,
+                PerPageRequest,
+                Permission,
+                Order,
+                Compound,
+                DevicePrivate,
+                Hugetlb,
+                ErrorPerPage,
+                ForeignDevice,
+                CrossVma,
+            ]
         },
     };
 

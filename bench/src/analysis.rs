@@ -195,6 +195,7 @@ pub(crate) fn group_result(
             (near(clock_cost_ns, op_ns), "near_clock"),
             (o.name != NOOP && near(limit.noop_ns_per_page.unwrap_or(0.0), whole_ns), "near_noop"),
             (o.checked.as_ref().is_some_and(|c| c.lost_wishes > 0), "lost_wishes"),
+            (o.checked.as_ref().is_some_and(|c| c.hints_reported > 0), "hints_reported"),
             ((sum - whole_ns).abs() > STAGES_OFF * whole_ns, "stages_off"),
         ]
         .into_iter()

@@ -52,6 +52,11 @@ pub enum Capability {
     Compound,
     /// Reports the caller's own device memory.
     DevicePrivate,
+    /// Walks hugetlb mappings; designs without it (before 5.2) refuse them.
+    Hugetlb,
+    /// Says of a single page that it is not to be had and goes on; designs without it (before 5.2) end the call there,
+    /// refuse the VMA, or take what is merely absent for lost.
+    ErrorPerPage,
     /// Faults another owner's device memory back; designs without it end the call with an error (before 5.19).
     ForeignDevice,
     /// A range may cross VMAs.
@@ -62,7 +67,7 @@ pub enum Capability {
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Capability; 10] = {
+    pub const ALL: [Capability; 12] = {
         use Capability::*;
         [
             Snapshot,
@@ -72,6 +77,8 @@ impl Capability {
             Order,
             Compound,
             DevicePrivate,
+            Hugetlb,
+            ErrorPerPage,
             ForeignDevice,
             CrossVma,
             Unlocked,
@@ -87,6 +94,8 @@ impl Capability {
             Capability::Order => "order",
             Capability::Compound => "compound",
             Capability::DevicePrivate => "device_private",
+            Capability::Hugetlb => "hugetlb",
+            Capability::ErrorPerPage => "error_per_page",
             Capability::ForeignDevice => "foreign_device",
             Capability::CrossVma => "cross_vma",
             Capability::Unlocked => "unlocked",

@@ -20,5 +20,5 @@ pub fn name(churn: Option<ChurnSpec>) -> String {
 
 pub use churner::{Churner, Lock};
 pub use ground::{Ground, GroundError};
-pub use spec::{ChurnKind, ChurnSpec, Dose, EXPECTED, Place};
+pub use spec::{ChurnError, ChurnKind, ChurnSpec, Dose, EXPECTED, MAX_PER_SEC, Place};
 pub use virtual_time::VirtualTime;

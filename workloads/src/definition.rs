@@ -38,7 +38,6 @@ use crate::shape::ShapeSpec;
 use std::sync::OnceLock;
 use walker::addr::PAGE_SIZE;
 use walker::backend::Capability;
-use walker::request::Wish;
 
 /// How much a run covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,11 +144,7 @@ impl Definition {
     /// Whether a request leaves the tables as they are, so that it can be repeated without end: it asks nothing that
     /// some page does not already give. Otherwise [`crate::shape::Built::reset`] goes between two walks of a page.
     pub const fn is_steady(&self, request: RequestKind) -> bool {
-        match request.strongest() {
-            Wish::None => true,
-            Wish::Read => self.shape.is_all_readable(),
-            Wish::Write => self.shape.is_all_writable(),
-        }
+        self.shape.gives() as u8 >= request.strongest() as u8
     }
     /// The definition of a shape captured from a live process: its snapshot, whole.
     pub fn captured(shape: crate::capture::Shape) -> Definition {
@@ -185,6 +180,17 @@ const EMBEDDED: &[(&str, &str)] = embedded! {
     "dense_4k_runs_64",
     "dense_4k_runs_512",
     "dense_2m",
+    "dense_2m_hugetlb",
+    "dense_1g",
+    "mixed_huge_0pct",
+    "mixed_huge_25pct",
+    "mixed_huge_50pct",
+    "mixed_huge_75pct",
+    "mixed_huge_95pct",
+    "mixed_huge_100pct",
+    "split_permissions",
+    "split_permissions_64",
+    "split_permissions_one_vma",
     "after_fork_0pct",
     "after_fork_1pct",
     "after_fork_10pct",
@@ -192,6 +198,25 @@ const EMBEDDED: &[(&str, &str)] = embedded! {
     "after_fork_write",
     "absent_4k",
     "absent_4k_no_tables",
+    "zero_mapped",
+    "zero_mapped_huge",
+    "swapped",
+    "sparse",
+    "sparse_tables",
+    "many_vmas",
+    "many_vmas_10",
+    "many_vmas_100",
+    "many_vmas_1k",
+    "many_vmas_10k",
+    "many_vmas_100k",
+    "numa_hint",
+    "numa_hint_2m",
+    "device_private_own",
+    "device_private_other",
+    "migrating",
+    "migrating_2m",
+    "poisoned",
+    "pfnmap",
     "numa_storm",
     "livelock_at_once",
     "livelock_after_1ms",

@@ -3,7 +3,7 @@
 //! Contract: a kind, a length and a seed decide every wish, on any machine. Nothing here knows an API: a request is
 //! written into whatever arrays a design has by its `prepare` stage.
 
-use crate::random::{self, Purpose};
+use crate::random::{self, Picks, Purpose};
 use core::fmt;
 use core::str::FromStr;
 use walker::addr::PageRange;
@@ -119,15 +119,8 @@ impl RequestKind {
             RequestKind::Scattered { share, write } => (share, if write { Wish::Write } else { Wish::Read }),
             _ => return None,
         };
-        let mut rng = random::generator(seed, Purpose::Wishes);
-        let mut wanted = share.of(nr_pages);
-        let pick = |i| {
-            // Selection sampling (Knuth 3.4.2, algorithm S).
-            let take = random::below(&mut rng, nr_pages - i) < wanted;
-            wanted -= take as u64;
-            if take { wish } else { Wish::None }
-        };
-        Some((0..nr_pages).map(pick).collect())
+        let picks = Picks::new(random::generator(seed, Purpose::Wishes), nr_pages, share.of(nr_pages));
+        Some(picks.map(|wished| if wished { wish } else { Wish::None }).collect())
     }
     /// The request over `range`. `wishes` are those of its pages, as [`RequestKind::wishes`] gave them.
     ///
@@ -157,6 +150,16 @@ impl fmt::Display for RequestKind {
 /// What request names look like, for messages.
 pub const EXPECTED: &str = "snapshot, fault_read, fault_write, read_all_write_SHARE, scattered_read_SHARE or \
                             scattered_write_SHARE, where SHARE is like 1page, 10pct or 5permille";
+
+/// A name of each kind, to find the one that was meant.
+pub(crate) const LIKE: [&str; 6] = [
+    "snapshot",
+    "fault_read",
+    "fault_write",
+    "read_all_write_1pct",
+    "scattered_read_1pct",
+    "scattered_write_1pct",
+];
 
 impl FromStr for RequestKind {
     /// Not a name of a request; [`EXPECTED`] says what is.

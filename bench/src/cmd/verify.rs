@@ -61,6 +61,8 @@ struct Report {
     mismatches: Vec<Mismatch>,
     /// Wishes that designs lost as they say they may: cell and how many.
     lost_wishes: BTreeMap<String, u64>,
+    /// Pages behind NUMA hints that designs reported as they say they may: cell and how many.
+    hints_reported: BTreeMap<String, u64>,
     skipped: Vec<Skip>,
     counts: BTreeMap<String, BTreeMap<&'static str, u64>>,
 }
@@ -70,12 +72,16 @@ fn groups(filter: Option<&Regex>) -> Result<Vec<Group>> {
     let wanted = |id: &str| filter.is_none_or(|f| f.is_match(id));
     let mut chosen: Vec<Group> = Vec::new();
     for definition in definitions() {
-        let profiles = [Profile::Smoke, Profile::Quick];
-        let Some(size) = profiles.iter().flat_map(|p| &definition.grid(*p).sizes).min().copied() else {
-            continue;
-        };
+        let everyday: &[Profile] = &[Profile::Smoke, Profile::Quick];
+        let smallest = |of: &[Profile]| of.iter().flat_map(|p| &definition.grid(*p).sizes).min().copied();
+        // What only the full profile has is checked too, at its smallest size and with calls of 512 pages.
+        let everyday_size = smallest(everyday);
+        let Some(size) = everyday_size.or_else(|| smallest(&[Profile::Full])) else { continue };
         let mut calls: Vec<u64> =
-            profiles.iter().flat_map(|p| definition.grid(*p).call_pages.clone()).collect();
+            everyday.iter().flat_map(|p| definition.grid(*p).call_pages.clone()).collect();
+        if everyday_size.is_none() {
+            calls.push(512);
+        }
         // A call of 7 pages starts and ends in the middle of everything.
         calls.push(7);
         calls.sort_unstable();
@@ -109,6 +115,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         cells: 0,
         mismatches: Vec::new(),
         lost_wishes: BTreeMap::new(),
+        hints_reported: BTreeMap::new(),
         skipped: Vec::new(),
         counts: BTreeMap::new(),
     };
@@ -141,6 +148,9 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
             }
             match cell(group, backend.id, args.seed, clock) {
                 Ok(checked) => {
+                    if checked.hints_reported > 0 {
+                        report.hints_reported.insert(id.clone(), checked.hints_reported);
+                    }
                     if checked.lost_wishes > 0 {
                         report.lost_wishes.insert(id.clone(), checked.lost_wishes);
                     }
@@ -215,6 +225,9 @@ fn text(report: &Report) -> String {
     text += &tables::lines(&table);
     for (id, lost) in &report.lost_wishes {
         text += &format!("{id}: {lost} wishes lost, as its documentation says\n");
+    }
+    for (id, pages) in &report.hints_reported {
+        text += &format!("{id}: {pages} pages behind NUMA hints reported, as its documentation says\n");
     }
     text + &format!(
         "{} cells, {} differ from the oracle, {} skipped for want of a capability\n",

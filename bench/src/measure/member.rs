@@ -54,6 +54,8 @@ pub(crate) struct Checked {
     pub(crate) counts: Counts,
     /// Wishes that the design lost, as it says it may; see [`oracle::may_lose_wishes`].
     pub(crate) lost_wishes: u64,
+    /// Pages behind NUMA hints that the design reported, as it says it may; see [`oracle::may_report_hint`].
+    pub(crate) hints_reported: u64,
 }
 
 /// A backend or a limit with its arrays.
@@ -199,9 +201,10 @@ impl<B: Backend> Member for BackendMember<B> {
                 .map_err(failed)?;
             // What says nothing cannot be wrong.
             if B::INFO.id != NOOP {
-                let may_lose = oracle::may_lose_wishes(B::INFO.id, &request);
-                let lost = oracle::check(scene.mm(), &request, |i| self.backend.view(i), may_lose);
-                checked.lost_wishes += lost.map_err(|m| anyhow!(m))?;
+                let compared = oracle::check(scene.mm(), &request, |i| self.backend.view(i), B::INFO.id);
+                let deviations = compared.map_err(|m| anyhow!(m))?;
+                checked.lost_wishes += deviations.lost_wishes;
+                checked.hints_reported += deviations.hints_reported;
             }
         }
         Ok(Some(checked))

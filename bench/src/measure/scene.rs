@@ -135,7 +135,7 @@ impl Scene {
             range: PageRange::pages(self.built.range.start().add_pages(first), nr),
             default: self.wishes.default,
             per_page: self.wishes.per_page.as_deref().map(|w| &w[first as usize..(first + nr) as usize]),
-            owner: 0,
+            owner: self.built.owner,
         }
     }
     /// The spans of call `k`.

@@ -18,7 +18,7 @@
 //! records instead of pages.
 
 use crate::addr::{PageRange, Pfn, VirtAddr};
-use crate::backend::{Backend, Capability, Info, Kind, PageView};
+use crate::backend::{Backend, Info, Kind, PageView};
 use crate::backends::fixed::{
     ERROR, REQ, VALID, WRITE, flag_bits, lacks, present_bits, req_flags, view, wish_flags,
 };
@@ -222,21 +222,15 @@ pub trait Variant: Send + 'static {
 
 impl Variant for Batched {
     const INFO: Info =
-        Info { id: "extents", kernel: "none", kind: Kind::Candidate, capabilities: &CAPABILITIES };
+        Info { id: "extents", kernel: "none", kind: Kind::Candidate, capabilities: &WITH_ORDER };
     type Quirks = Batched;
 }
 
 impl Variant for super::exact_fault::Exact {
-    const INFO: Info = Info {
-        id: "extents_exact_fault",
-        kernel: "none",
-        kind: Kind::Candidate,
-        capabilities: &CAPABILITIES,
-    };
+    const INFO: Info =
+        Info { id: "extents_exact_fault", kernel: "none", kind: Kind::Candidate, capabilities: &WITH_ORDER };
     type Quirks = super::exact_fault::Exact;
 }
-
-const CAPABILITIES: [Capability; 8] = WITH_ORDER;
 
 /// The backend. See the module.
 #[derive(Debug)]

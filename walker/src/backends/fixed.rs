@@ -29,12 +29,14 @@ pub const WRITE: u64 = 1 << 62;
 pub const ERROR: u64 = 1 << 61;
 
 /// What all of these designs can express; each adds what it says about the size of a mapping.
-pub const CAPABILITIES: [Capability; 6] = [
+pub const CAPABILITIES: [Capability; 8] = [
     Capability::Snapshot,
     Capability::Fault,
     Capability::PerPageRequest,
     Capability::Permission,
     Capability::DevicePrivate,
+    Capability::Hugetlb,
+    Capability::ErrorPerPage,
     Capability::CrossVma,
 ];
 

@@ -221,6 +221,8 @@ impl Backend for Oracle {
                 Order,
                 Compound,
                 DevicePrivate,
+                Hugetlb,
+                ErrorPerPage,
                 ForeignDevice,
                 CrossVma,
             ]

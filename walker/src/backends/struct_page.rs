@@ -103,6 +103,8 @@ impl<const TOUCH: bool> Backend for StructPage<TOUCH> {
             Capability::Fault,
             Capability::PerPageRequest,
             Capability::DevicePrivate,
+            Capability::Hugetlb,
+            Capability::ErrorPerPage,
             Capability::CrossVma,
         ],
     };

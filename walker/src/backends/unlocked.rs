@@ -47,6 +47,8 @@ impl Layout for V7_3 {
             Capability::Fault,
             Capability::Permission,
             Capability::DevicePrivate,
+            Capability::Hugetlb,
+            Capability::ErrorPerPage,
             Capability::ForeignDevice,
             Capability::CrossVma,
             Capability::Order,

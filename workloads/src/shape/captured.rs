@@ -162,7 +162,7 @@ pub(super) fn build(layout: &Layout, seed: u64) -> Result<Built, BuildError> {
     }
     drop(out);
     let children = child.into_iter().collect();
-    Ok(Built { system, mm, range, children, expected, left_out: left_out.0, undo: Undo::Rebuild })
+    Ok(Built { children, left_out: left_out.0, ..Built::new(system, mm, range, expected, Undo::Rebuild) })
 }
 
 /// An anonymous page without any of these is mapped by another process too.
@@ -253,7 +253,7 @@ impl Writer<'_> {
             PageState::Guard => {
                 let guard = SwpEntry::new(SwpType::PteMarker, MARKER_GUARD).entry();
                 self.parent.ptes(range, |_| guard)?;
-                self.expected.special += n;
+                self.expected.poison += n;
             }
             PageState::Present { leaf: Leaf::Pud, .. } => {
                 self.expected.hole += n;

@@ -189,8 +189,7 @@ impl<B: Backend> Sweeps<'_, B> {
             // Hints are told apart by the looser check alone.
             let quiet = time.played() == before && !oracle::reads_hints(B::INFO.id);
             let checked = if quiet {
-                let may_lose = oracle::may_lose_wishes(B::INFO.id, part);
-                oracle::check(mm, part, |i| backend.view(i), may_lose)
+                oracle::check(mm, part, |i| backend.view(i), B::INFO.id).map(|d| d.lost_wishes)
             } else {
                 oracle::check_gives(mm, part, |i| backend.view(i), B::INFO.id)
             };

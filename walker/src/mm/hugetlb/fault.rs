@@ -8,10 +8,11 @@ use crate::counters::{Count, Counters};
 use crate::memory::Phys;
 use crate::memory::page::{PG_CACHED, PG_HWPOISON, PG_RESTORE_RESERVE};
 use crate::memory::table::Ptl;
-use crate::mm::Locked;
+use crate::mm::build::Builder;
 use crate::mm::fault::{FaultFlags, VmFault};
 use crate::mm::tables::Slot;
 use crate::mm::vma::{VmFlags, Vma};
+use crate::mm::{Errno, Locked};
 use crate::notifier::{Event, EventKind};
 use crate::sync::Ordering::*;
 use std::sync::Arc;
@@ -316,4 +317,27 @@ fn add_rmap(phys: &Phys, head: Pfn) {
     let page = phys.page(head);
     page.add_entire_mappings(1);
     page.add_large_mappings(1);
+}
+
+impl Builder<'_> {
+    /// What a write fault leaves behind at `addr` in a private hugetlb VMA where nothing is: `hugetlb_no_page` and
+    /// `hugetlb_wp`, without zeroing the page.
+    ///
+    /// # Errors
+    /// -ENOMEM out of huge pages or frames for tables.
+    pub fn hugetlb_page(&mut self, addr: VirtAddr) -> Result<(), Errno> {
+        let (mm, vmas) = self.parts();
+        let at = mm.locked(vmas);
+        let vma = vmas.find(addr).ok_or(Errno::Fault)?;
+        let slot = mm.lookup_alloc(addr, vma.hugetlb_level())?;
+        at.prepare_anon_vma(vma);
+        let f = HugetlbFault { at, vma, addr, slot, flags: FaultFlags::WRITE };
+        let head = f.alloc(false).ok_or(Errno::NoMem)?;
+        let _guard = slot.lock();
+        debug_assert!(slot.read().is_none(), "an entry already stands at {addr:?}");
+        add_rmap(mm.phys(), head);
+        f.new_anon(head);
+        slot.set(vma.make_huge(head, vma.has(VmFlags::WRITE)));
+        Ok(())
+    }
 }

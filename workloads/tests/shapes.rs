@@ -439,8 +439,10 @@ fn ask(built: &Built, kind: RequestKind, call: u64) -> Counts {
         let n = call.min(built.range.nr_pages() - first);
         let range = PageRange::pages(built.range.start().add_pages(first), n);
         let part = wishes.as_deref().map(|w| &w[first as usize..(first + n) as usize]);
-        let request = Request { owner: built.owner, ..kind.request(range, part) };
-        mirror.refresh(&mut backend, &request, RetryPolicy::AtOnce, &mut counts).unwrap();
+        for request in kind.requests(range, part) {
+            let request = Request { owner: built.owner, ..request };
+            mirror.refresh(&mut backend, &request, RetryPolicy::AtOnce, &mut counts).unwrap();
+        }
     }
     counts
 }

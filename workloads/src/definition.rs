@@ -229,6 +229,11 @@ const EMBEDDED: &[(&str, &str)] = embedded! {
     "captured_prefork_worker",
     "captured_jvm_thp",
     "captured_interpreter",
+    "captured_browser",
+    "captured_database",
+    "captured_compiler",
+    "captured_training",
+    "captured_cache",
 };
 
 /// The definitions that come with the program, in the order of the reports.

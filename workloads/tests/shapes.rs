@@ -8,7 +8,7 @@ use walker::counters::{Count, Counters, Counts};
 use walker::mirror::{Mirror, RetryPolicy};
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
-use walker::mm::system::ThpMode;
+use walker::mm::system::{Settings, ThpMode};
 use walker::mm::touch::Access;
 use walker::mm::vma::VmFlags;
 use walker::request::{Request, Wish};
@@ -336,6 +336,81 @@ fn captured_pages_of_two_processes_equal_a_fork() {
 }
 
 #[test]
+fn captured_swap_and_hugetlb_equal_paging_out_and_writing_huge_pages() {
+    let own = PageFlags::EXCLUSIVE | PageFlags::SOFT_DIRTY;
+    let huge = PageState::Present { leaf: Leaf::Pmd, flags: own };
+    let hugetlb = |start, shared, state| ShapeVma {
+        kind: ShapeKind::Hugetlb { leaf: Leaf::Pmd },
+        shared,
+        ..anon_vma(start, ThpAdvice::Default, vec![(1024, state), (512, PageState::Hole)])
+    };
+    let swap = PageState::Swap { flags: PageFlags::SOFT_DIRTY };
+    let page = PageState::Present { leaf: Leaf::Pte, flags: own };
+    let shared = PageState::Present { leaf: Leaf::Pmd, flags: PageFlags::FILE | PageFlags::SOFT_DIRTY };
+    let shape = Shape {
+        name: "t".into(),
+        made: String::new(),
+        description: String::new(),
+        kernel: String::new(),
+        physical: true,
+        missing: vec![],
+        vmas: vec![
+            hugetlb(0x4000_0000, false, huge),
+            hugetlb(0x5000_0000, true, shared),
+            anon_vma(0x6000_0000, ThpAdvice::Never, vec![(20, page), (40, swap), (452, page)]),
+        ],
+    };
+    let spec = ShapeSpec::captured(shape);
+    let built = spec.build(spec.own_size().unwrap(), 1).unwrap();
+    assert_eq!((built.expected.pmd_rw, built.expected.swap, built.left_out.len()), (2048, 40, 0));
+    assert_eq!(EntryCounts::of(&built.mm, built.range), built.expected);
+    let settings = Settings { swap_slots: 4096, hugetlb_2m: 6, ..Settings::default() };
+    let (system, mm) = machine_with(1 << 16, settings);
+    let rw = VmFlags::READ | VmFlags::WRITE;
+    let part = |first| PageRange::pages(built.range.start().add_pages(first), 1536);
+    for (range, shared) in [(part(0), false), (part(1536), true)] {
+        let kind = MapKind::Hugetlb { order: 9, shared };
+        mm.mmap(range, rw, kind, MapFlags::default(), 0).unwrap();
+        for i in [0, 512] {
+            mm.touch(range.start().add_pages(i), Access::Write(1)).unwrap();
+        }
+    }
+    let small = PageRange::pages(built.range.start().add_pages(3072), 512);
+    map_anon(&mm, small);
+    mm.madvise(small, Advice::NoHugepage).unwrap();
+    write_all(&mm, small);
+    mm.madvise(PageRange::pages(small.start().add_pages(20), 40), Advice::PageOut).unwrap();
+    assert_same(&built.mm, &mm, Index::Ignored);
+    assert_eq!(built.system.phys.nr_used(), system.phys.nr_used());
+    assert_eq!(built.system.hugetlb.available(9), system.hugetlb.available(9));
+    assert_torn_down(built);
+}
+
+#[test]
+fn a_large_reserve_shrinks_to_its_place_within_2_mib() {
+    let reserve = |pages| ShapeVma {
+        prot: Prot::empty(),
+        ..anon_vma(0x4000_0000, ThpAdvice::Default, vec![(pages, PageState::Hole)])
+    };
+    for (pages, placed) in [(1 << 19, 1 << 19), ((1 << 28) + 7, 519)] {
+        let shape = Shape {
+            name: "t".into(),
+            made: String::new(),
+            description: String::new(),
+            kernel: String::new(),
+            physical: true,
+            missing: vec![],
+            vmas: vec![reserve(pages)],
+        };
+        let spec = ShapeSpec::captured(shape);
+        assert_eq!(spec.own_size(), Some(placed * PAGE_SIZE));
+        let built = spec.build(placed * PAGE_SIZE, 1).unwrap();
+        assert_eq!(built.left_out.iter().map(|l| l.0).sum::<u64>(), pages - placed);
+        assert_eq!(EntryCounts::of(&built.mm, built.range).hole, placed);
+    }
+}
+
+#[test]
 fn captured_shapes_say_what_they_leave_out_and_tear_down() {
     for name in workloads::shape::captured::NAMES {
         let spec = ShapeSpec::embedded(name).unwrap();
@@ -364,8 +439,10 @@ fn ask(built: &Built, kind: RequestKind, call: u64) -> Counts {
         let n = call.min(built.range.nr_pages() - first);
         let range = PageRange::pages(built.range.start().add_pages(first), n);
         let part = wishes.as_deref().map(|w| &w[first as usize..(first + n) as usize]);
-        let request = Request { owner: built.owner, ..kind.request(range, part) };
-        mirror.refresh(&mut backend, &request, RetryPolicy::AtOnce, &mut counts).unwrap();
+        for request in kind.requests(range, part) {
+            let request = Request { owner: built.owner, ..request };
+            mirror.refresh(&mut backend, &request, RetryPolicy::AtOnce, &mut counts).unwrap();
+        }
     }
     counts
 }

@@ -11,6 +11,8 @@ use walker::request::{Request, Wish};
 use workloads::request::RequestKind;
 use workloads::shape::{BuildError, Built, ShapeSpec};
 
+use super::memory;
+
 /// A piece of the range as the limits see it: what a table walk would find, looked up outside of every span.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Span {
@@ -51,15 +53,15 @@ impl Span {
 /// What one call asks for, apart from its range.
 #[derive(Clone, Debug)]
 pub(crate) struct Wishes {
-    /// Wished of every page.
-    pub(crate) default: Wish,
+    /// Wished of every page, by each of the calls that follow each other on the same part and the same array.
+    pub(crate) passes: &'static [Wish],
     /// Wished page by page, over the whole range of the scene.
     pub(crate) per_page: Option<Vec<Wish>>,
 }
 
 impl Wishes {
     fn new(kind: RequestKind, nr_pages: u64, seed: u64) -> Wishes {
-        Wishes { default: kind.default_wish(), per_page: kind.wishes(nr_pages, seed) }
+        Wishes { passes: kind.passes(), per_page: kind.wishes(nr_pages, seed) }
     }
 }
 
@@ -96,11 +98,12 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Builds it.
+    /// Builds it, if the machine has the memory.
     ///
     /// # Errors
-    /// What the builder said.
+    /// What the builder said, or what would fit.
     pub(crate) fn new(recipe: Recipe) -> Result<Scene, BuildError> {
+        memory::check(&recipe.shape, recipe.size_bytes, recipe.request)?;
         let built = recipe.shape.build(recipe.size_bytes, recipe.seed)?;
         let mirror = Mirror::new(&built.mm, built.range);
         let wishes = Wishes::new(recipe.request, built.range.nr_pages(), recipe.seed);
@@ -122,18 +125,20 @@ impl Scene {
     pub(crate) fn nr_pages(&self) -> u64 {
         self.built.range.nr_pages()
     }
-    /// Calls that cover the range once.
+    /// Calls of one sweep: those that cover the range, each as often as the request has passes.
     pub(crate) fn nr_calls(&self) -> u64 {
-        self.nr_pages().div_ceil(self.call_pages)
+        self.nr_pages().div_ceil(self.call_pages) * self.wishes.passes.len() as u64
     }
-    /// The request of call `k`. Arithmetic only: nothing but the wishes themselves is read.
+    /// The request of call `k`; passes over the same part follow each other. Arithmetic only: nothing but the wishes themselves is read.
     #[inline(always)]
     pub(crate) fn request(&self, k: u64) -> Request<'_> {
-        let first = k * self.call_pages;
+        // One pass or two.
+        let last_pass = self.wishes.passes.len() as u64 - 1;
+        let first = (k >> last_pass) * self.call_pages;
         let nr = self.call_pages.min(self.nr_pages() - first);
         Request {
             range: PageRange::pages(self.built.range.start().add_pages(first), nr),
-            default: self.wishes.default,
+            default: self.wishes.passes[(k & last_pass) as usize],
             per_page: self.wishes.per_page.as_deref().map(|w| &w[first as usize..(first + nr) as usize]),
             owner: self.built.owner,
         }

@@ -66,7 +66,7 @@ pub(super) fn build(size: u64, seed: u64, spec: Hugetlb) -> Result<Built, BuildE
     // The pool hands out its pages in a row; which address asks when is shuffled instead.
     let order = Permutation::new(&mut generator(seed, Purpose::Frames), nr_huge);
     for i in 0..nr_huge {
-        builder.hugetlb_page(range.start().add_pages(order.get(i) << spec.page.order()))?;
+        builder.hugetlb_page(range.start().add_pages(order.get(i) << spec.page.order()), true)?;
     }
     drop(builder);
     let expected = match spec.page {

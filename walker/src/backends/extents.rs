@@ -236,7 +236,7 @@ impl Variant for super::exact_fault::Exact {
     type Quirks = super::exact_fault::Exact;
 }
 
-const CAPABILITIES: [Capability; 8] = WITH_ORDER;
+const CAPABILITIES: [Capability; 9] = WITH_ORDER;
 
 /// The backend. See the module.
 #[derive(Debug)]

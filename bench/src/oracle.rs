@@ -7,6 +7,7 @@ use std::fmt;
 
 use walker::addr::{Level, Pfn, VirtAddr};
 use walker::arch::Entry;
+use walker::audit::Rules;
 use walker::backend::PageView;
 use walker::mm::vma::VmFlags;
 use walker::mm::{Locked, Mm};
@@ -104,6 +105,12 @@ pub(crate) fn check(
 /// until 5.7 the encoder of a driver's format sets VALID whatever the entry gives.
 pub(crate) fn reads_hints(backend: &str) -> bool {
     matches!(backend, "pfn_bits" | "driver_format" | "range_default")
+}
+
+/// What a device that `backend` fills may hold beside what the tables give the processor.
+pub(crate) fn audit_rules(backend: &str, owner: u64) -> Rules {
+    let owns_all_devices = matches!(backend, "pfn_bits" | "driver_format");
+    Rules { owner, reads_hints: reads_hints(backend), owns_all_devices }
 }
 
 /// Compares an answer that was right at some moment of the call with the tables as they stand now, when something may

@@ -135,10 +135,10 @@ fn shapes() -> [(&'static str, ShapeSpec); 4] {
 fn every_kind() -> Vec<ChurnSpec> {
     let of = |kind: &ChurnKind| {
         let rest = match kind {
-            ChurnKind::Split | ChurnKind::Collapse => "2MiB-o90-uniform-200ps-t1",
-            ChurnKind::Fork => "64KiB-o90-uniform-100ps-t1",
-            ChurnKind::Mprotect | ChurnKind::NumaHint => "256KiB-o90-zipf-500ps-t1",
-            _ => "64KiB-o90-uniform-1000ps-t1",
+            ChurnKind::Split | ChurnKind::Collapse => "2MiB-o90-uniform-400ps-t1",
+            ChurnKind::Fork => "64KiB-o90-uniform-200ps-t1",
+            ChurnKind::Mprotect | ChurnKind::NumaHint => "256KiB-o90-zipf-1500ps-t1",
+            _ => "64KiB-o90-uniform-4000ps-t1",
         };
         format!("{}-{rest}", kind.name()).parse().ok()
     };
@@ -253,21 +253,29 @@ struct Seat {
     rules: Rules,
 }
 
-/// Counts collisions alone.
-#[derive(Default)]
-struct Collisions(u64);
+/// Counts collisions, and gives the processor away in the middle of a walk now and then: what a walk of microseconds
+/// seldom meets, on few processors, otherwise.
+struct Unsteady<'a> {
+    collisions: u64,
+    rng: &'a mut Rng,
+}
 
-impl Counters for Collisions {
+impl Counters for Unsteady<'_> {
     const ENABLED: bool = false;
-    #[inline(always)]
+    #[inline]
     fn add(&mut self, what: Count, n: u64) {
-        if what == Count::Retries {
-            self.0 += n;
+        match what {
+            Count::Retries => self.collisions += n,
+            Count::PtesVisited | Count::PmdsVisited if below(self.rng, 256) == 0 => thread::yield_now(),
+            _ => {}
         }
     }
     #[inline(always)]
     fn get(&self, _: Count) -> u64 {
         0
+    }
+    fn run_limit(&self) -> usize {
+        64
     }
 }
 
@@ -316,10 +324,10 @@ impl Visitor for Walk {
 impl Walk {
     fn once<B: Backend>(&mut self, backend: &mut B, request: &Request<'_>) -> Result<(), Errno> {
         let policies = [RetryPolicy::AtOnce, RetryPolicy::BackOff, RetryPolicy::Resumed, RetryPolicy::Locked];
-        let mut c = Collisions::default();
+        let policy = policies[below(&mut self.rng, 4) as usize];
+        let mut c = Unsteady { collisions: 0, rng: &mut self.rng };
         let r = match self.mutant {
             Mutant::None => {
-                let policy = policies[below(&mut self.rng, 4) as usize];
                 let mirror = &self.seat.mirror;
                 mirror.refresh_bounded(backend, request, policy, ATTEMPTS, &mut c, &mut |_, _, _| {})
             }
@@ -332,7 +340,7 @@ impl Walk {
                 r.map(|_| backend.consume(&mut self.seat.mirror.device(), &mut c))
             }
         };
-        self.world.collisions.fetch_add(c.0, Relaxed);
+        self.world.collisions.fetch_add(c.collisions, Relaxed);
         r
     }
 }
@@ -371,7 +379,7 @@ fn round(arena: &Arena, plan: &Plan, all_kinds: bool, rng: &mut Rng, outcome: &m
     let seats: Vec<Arc<Seat>> = (0..WALKERS)
         .map(|_| {
             let backend = designs[below(rng, designs.len() as u64) as usize];
-            let rules = Rules { owner: 0, reads_hints: oracle::reads_hints(backend.id) };
+            let rules = oracle::audit_rules(backend.id, 0);
             Arc::new(Seat { backend, mirror: Mirror::new(&world.mm, arena.built.range), rules })
         })
         .collect();

@@ -43,7 +43,7 @@ impl core::fmt::Debug for DevicePool {
 }
 
 impl DevicePool {
-    /// Registers a mirror; the result names it in [`Mm::migrate_to_device`].
+    /// Registers a mirror; the result names it in [`Mm::migrate_to_device`](crate::mm::Mm::migrate_to_device).
     pub fn register(&self, mirror: Weak<dyn DeviceMirror>) -> u64 {
         let mut mirrors = self.mirrors.lock();
         mirrors.push(mirror);

@@ -7,6 +7,7 @@ use std::fmt;
 
 use walker::addr::{Level, Pfn, VirtAddr};
 use walker::arch::Entry;
+use walker::audit::Rules;
 use walker::backend::PageView;
 use walker::mm::vma::VmFlags;
 use walker::mm::{Locked, Mm};
@@ -142,6 +143,12 @@ fn reports_hint(mm: &Mm, addr: VirtAddr, got: PageView, backend: &str) -> bool {
 /// Whether `backend` takes NUMA hints of base pages for present and readable: see [`may_report_hint`].
 pub(crate) fn reads_hints(backend: &str) -> bool {
     may_report_hint(backend, Level::Pte)
+}
+
+/// What a device that `backend` fills may hold beside what the tables give the processor.
+pub(crate) fn audit_rules(backend: &str, owner: u64) -> Rules {
+    let owns_all_devices = matches!(backend, "pfn_bits" | "driver_format");
+    Rules { owner, reads_hints: reads_hints(backend), owns_all_devices }
 }
 
 /// Compares an answer that was right at some moment of the call with the tables as they stand now, when something may

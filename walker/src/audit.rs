@@ -73,6 +73,8 @@ pub struct Rules {
     pub owner: u64,
     /// NUMA hints of base pages count as present and readable: what the designs until 5.7 do, see their files.
     pub reads_hints: bool,
+    /// Device memory of whomever counts as the caller's own: what the designs until 5.6 do, which know no owners.
+    pub owns_all_devices: bool,
 }
 
 /// Compares every valid entry of `part`, which lies in `table`, with the live one; returns how many there were. The
@@ -120,8 +122,8 @@ fn gives(mm: &Mm, e: Entry, level: Level, addr: VirtAddr, held: DeviceEntry, rul
         let own = level == Level::Pte
             && e.is_swp()
             && e.swp().is_device_private()
-            && rules.owner != 0
-            && mm.phys().page(e.swp().pfn()).owner() == rules.owner;
+            && (rules.owns_all_devices
+                || rules.owner != 0 && mm.phys().page(e.swp().pfn()).owner() == rules.owner);
         return own && e.swp().pfn() == held.pfn() && (e.swp().is_device_private_write() || !held.is_write());
     }
     let within = addr.pages_since(addr.align_down(level));

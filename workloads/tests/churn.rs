@@ -71,8 +71,8 @@ impl Visitor for Sweeps<'_> {
         let mut time = VirtualTime::new(self.churn, &ground, self.seed);
         let mut backend = B::new(CALL_PAGES as usize);
         let rules = Rules {
-            owner: 0,
             reads_hints: matches!(B::INFO.id, "pfn_bits" | "driver_format" | "range_default"),
+            ..Rules::default()
         };
         let (mut gave_up, mut audited) = (0, 0);
         for _ in 0..3 {

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use core_affinity::CoreId;
 use hdrhistogram::Histogram;
 use walker::counters::{Count, Counters};
@@ -394,21 +394,6 @@ impl Worker {
             }
         }
     }
-}
-
-/// The processors that a process may use, those of `walkers` walkers first and the churn threads' behind them, as far
-/// as they go; from the first again where there are too few.
-///
-/// # Errors
-/// The host does not say which there are.
-pub(crate) fn cpus_after(walkers: u32) -> Result<Vec<usize>> {
-    let all = core_affinity::get_core_ids().ok_or_else(|| anyhow!("the host names no processors"))?;
-    let mut ids: Vec<usize> = all.into_iter().map(|c| c.id).collect();
-    if !ids.is_empty() {
-        let n = ids.len();
-        ids.rotate_left(walkers as usize % n);
-    }
-    Ok(ids)
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ impl Visitor for Cell<'_> {
         let mut sweeps = Sweeps {
             mirror: Mirror::new(&built.mm, built.range),
             mm: &built.mm,
-            rules: Rules { owner: 0, reads_hints: oracle::reads_hints(B::INFO.id) },
+            rules: oracle::audit_rules(B::INFO.id, 0),
             time: VirtualTime::new(churn, &ground, seed),
             backend: B::new(group.call_pages as usize),
             lost_wishes: 0,

@@ -13,6 +13,7 @@ mod os;
 mod output;
 mod progress;
 mod record;
+mod soak;
 pub mod stats;
 mod tables;
 
@@ -27,6 +28,7 @@ pub fn main() -> ExitCode {
         cli::Command::List(args) => cmd::list::run(&args),
         cli::Command::Verify(args) => cmd::verify::run(&args),
         cli::Command::Conform(args) => cmd::conform::run(&args),
+        cli::Command::Soak(args) => cmd::soak::run(&args),
         cli::Command::Speed(args) => cmd::speed::run(&args),
         cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),
         cli::Command::Completions(args) => cmd::completions::run(&args),

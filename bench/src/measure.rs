@@ -14,9 +14,13 @@ pub(crate) mod limits;
 pub(crate) mod machine;
 pub(crate) mod matrix;
 pub(crate) mod member;
+mod memory;
 pub(crate) mod order;
 pub(crate) mod runner;
 pub(crate) mod scene;
 pub(crate) mod stages;
+#[cfg(test)]
+mod tests;
+pub(crate) mod timed;
 pub(crate) mod visit;
 pub(crate) mod watch;

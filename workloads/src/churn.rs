@@ -8,6 +8,7 @@ mod churner;
 mod ground;
 mod place;
 mod spec;
+pub mod virtual_time;
 
 /// The churn part of a cell id where nothing invalidates.
 pub const NO_CHURN: &str = "none";
@@ -19,4 +20,5 @@ pub fn name(churn: Option<ChurnSpec>) -> String {
 
 pub use churner::{Churner, Lock};
 pub use ground::{Ground, GroundError};
-pub use spec::{ChurnKind, ChurnSpec, Dose, EXPECTED, Place};
+pub use spec::{ChurnError, ChurnKind, ChurnSpec, Dose, EXPECTED, MAX_PER_SEC, Place};
+pub use virtual_time::VirtualTime;

@@ -242,11 +242,15 @@ impl Group<'_> {
         cell.nr_launches = self.launched.iter().filter(|l| l.whole.len(name) > 0).count() as u64;
         cell.nr_blocks = self.launched.iter().map(|l| l.whole.len(name) as u64).sum();
         cell.error = ends().find_map(|m| m.error.clone());
-        self.mark(name, &mut cell, ends().any(|m| m.lost_wishes > 0));
+        let deviates = [
+            (ends().any(|m| m.lost_wishes > 0), "lost_wishes"),
+            (ends().any(|m| m.hints_reported > 0), "hints_reported"),
+        ];
+        self.mark(name, &mut cell, deviates);
         cell
     }
 
-    fn mark(&self, name: &str, cell: &mut Cell, lost_wishes: bool) {
+    fn mark(&self, name: &str, cell: &mut Cell, deviates: [(bool, &str); 2]) {
         let Some(ns) = cell.ns_per_page.map(|i| i.median).filter(|ns| *ns > 0.0) else { return };
         let near = |cost: f64, of: f64| of < NEAR * cost;
         let blocks: Vec<f64> =
@@ -262,11 +266,15 @@ impl Group<'_> {
             (near(self.clock_cost_ns, ns * self.key.call_pages as f64), "near_clock"),
             (name != NOOP && near(cell.limit.noop_ns_per_page.unwrap_or(0.0), ns), "near_noop"),
             (harness.is_some_and(|p| p > harness::TOO_MUCH_PERMILLE), "harness"),
-            (lost_wishes, "lost_wishes"),
             (cell.stages_of_whole.is_some_and(|r| (r - 1.0).abs() > STAGES_OFF), "stages_off"),
             (cell.nr_launches < 2, "one_launch"),
         ];
-        cell.marks = marks.into_iter().filter(|(is, _)| *is).map(|(_, mark)| mark.to_owned()).collect();
+        cell.marks = marks
+            .into_iter()
+            .chain(deviates)
+            .filter(|(is, _)| *is)
+            .map(|(_, mark)| mark.to_owned())
+            .collect();
         for mark in self.lines.visits.iter().flat_map(|v| &v.marks) {
             if !cell.marks.contains(mark) {
                 cell.marks.push(mark.clone());

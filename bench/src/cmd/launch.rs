@@ -22,7 +22,7 @@ use crate::measure::matrix::Group;
 use crate::measure::order::Rng;
 use crate::measure::runner::{Block, Mix, Outcome, Plan, Report, Session, Stage};
 use crate::measure::scene::Scene;
-use crate::measure::visit::{Launching, policy};
+use crate::measure::visit::Launching;
 use crate::measure::watch::Watch;
 use crate::os::{pinning, process};
 use crate::progress::Progress;
@@ -107,7 +107,7 @@ impl Launcher {
         let profile = ProfileArg::parse(&order.profile)?;
         // Before anything is pinned.
         let cpus = pinning::allowed();
-        let launching = Launching::new(&cpus, policy(&order.settings.retry)?, order.settings.control);
+        let launching = Launching::new(&cpus, order.settings.control);
         let watch = Watch::new();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         lines.write(&Line::Launch(Launch {
@@ -302,6 +302,7 @@ fn member_end(launch: u32, group: &str, outcome: Outcome) -> MemberEnd {
         group: group.to_owned(),
         counts: counts.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
         lost_wishes: checked.map_or(0, |c| c.lost_wishes),
+        hints_reported: checked.map_or(0, |c| c.hints_reported),
         operations: outcome.operations.filter(|h| !h.is_empty()).map(|h| Operations {
             batch: outcome.batch,
             ns: h.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect(),

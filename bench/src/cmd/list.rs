@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use regex::Regex;
 use serde_json::json;
 use walker::backends;
-use workloads::definition::{Profile, definitions, size_name};
+use workloads::definition::{Definition, Profile, definitions, size_name};
 
 use super::run::{ProfileArg, wanted};
 use crate::measure::matrix;
@@ -85,12 +85,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
             output::print_json(&json!({"schema": JSON_SCHEMA, "workloads": each.collect::<Vec<_>>()}))?;
         }
         (What::Workloads, Format::Text) => {
-            let mut table = text_table(&["id", "what", "requests"]);
-            for d in definitions() {
-                let requests: Vec<_> = d.requests.iter().map(ToString::to_string).collect();
-                table.add_row([&d.id, &d.title, &requests.join(" ")]);
-            }
-            output::print(&tables::lines(&table))?;
+            output::print(&definitions().iter().map(workload).collect::<String>())?;
         }
         (What::Questions, Format::Json) => {
             output::print_json(&json!({"schema": JSON_SCHEMA, "questions": []}))?
@@ -99,6 +94,39 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
         (What::Cells, format) => cells(args, format)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A workload in a few lines of 100 columns: its name, what it is, what it decides, what is asked of it.
+fn workload(d: &Definition) -> String {
+    let requests: Vec<_> = d.requests.iter().map(ToString::to_string).collect();
+    let mut text = wrapped(&format!("{}: {}", d.id, d.title), "");
+    text += &wrapped(&gist(&d.analysis), "    ");
+    text + &wrapped(&format!("asks {}", requests.join(", ")), "    ")
+}
+
+/// The first sentence of an analysis, and what it says that the workload decides or checks.
+fn gist(analysis: &str) -> String {
+    let text = analysis.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut sentences = text.split_inclusive(". ").enumerate();
+    let says = |s: &str| s.starts_with("Decides") || s.starts_with("Checks");
+    sentences.by_ref().filter(|(i, s)| *i == 0 || says(s)).map(|(_, s)| s).collect::<String>()
+}
+
+/// Words in lines of at most 100 columns behind `indent`.
+fn wrapped(text: &str, indent: &str) -> String {
+    let mut lines = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        if column > 0 && column + 1 + word.chars().count() > 100 {
+            lines.push('\n');
+            column = 0;
+        }
+        let space = if column == 0 { indent } else { " " };
+        lines.push_str(space);
+        lines.push_str(word);
+        column += space.len() + word.chars().count();
+    }
+    lines + "\n"
 }
 
 fn cells(args: &ListArgs, format: Format) -> Result<()> {
@@ -131,7 +159,7 @@ fn cells(args: &ListArgs, format: Format) -> Result<()> {
     }))
 }
 
-fn grid(d: &workloads::definition::Definition, profile: Profile) -> serde_json::Value {
+fn grid(d: &Definition, profile: Profile) -> serde_json::Value {
     let grid = d.grid(profile);
     json!({
         "sizes": grid.sizes.iter().map(|s| size_name(*s)).collect::<Vec<_>>(),
@@ -147,4 +175,20 @@ fn text_table(header: &[&str]) -> comfy_table::Table {
         column.set_cell_alignment(comfy_table::CellAlignment::Left);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_workload_says_in_100_columns_what_it_decides() {
+        for d in definitions() {
+            let text = workload(d);
+            assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
+            assert!(text.lines().count() >= 3 && text.lines().count() <= 12, "{text}");
+            let gist = gist(&d.analysis);
+            assert!(gist.contains("Decides") || gist.contains("Checks"), "{}: {gist}", d.id);
+        }
+    }
 }

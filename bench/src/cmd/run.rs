@@ -16,7 +16,6 @@ use workloads::definition::Profile;
 use crate::analysis::{self, Harness};
 use crate::interrupt;
 use crate::measure::matrix::{self, Group};
-use crate::measure::visit::policy;
 use crate::output::{self, Format};
 use crate::record::{Control, JSON_SCHEMA, Shard, State};
 use crate::tables;
@@ -51,7 +50,7 @@ pub(crate) struct RunArgs {
     out: Option<PathBuf>,
     /// Go on with the run in DIR, with everything as it was asked for then
     #[arg(long, value_name = "DIR", conflicts_with_all = ["profile", "filter", "seed", "out", "shard", "launches",
-        "budget", "retry", "control"])]
+        "budget", "control"])]
     resume: Option<PathBuf>,
     /// Only the I-th of N parts, for several machines alike or several days
     #[arg(long, value_name = "I/N")]
@@ -62,9 +61,6 @@ pub(crate) struct RunArgs {
     /// Seconds that all launches together aim at; by default the profile's: 4, 95, as long as it takes
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     budget: Option<u64>,
-    /// What the caller does after a collision: at_once, backoff, or attempts:N
-    #[arg(long, value_name = "POLICY", default_value = "at_once")]
-    retry: String,
     /// Measure a twin beside every backend, to see whether the measurement tells what is known
     #[arg(long, value_enum)]
     control: Option<Control>,
@@ -167,7 +163,6 @@ fn sharded(groups: Vec<Group>, shard: Option<Shard>) -> Result<Vec<Group>> {
 /// # Errors
 /// Bad input, or a results folder that cannot be written. A cell that fails is a row with an error instead.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
-    policy(&args.retry).context("--retry")?;
     interrupt::listen()?;
     let mut job = match &args.resume {
         Some(folder) => Job::resume(folder)?,

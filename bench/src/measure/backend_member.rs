@@ -8,6 +8,7 @@ use walker::backend::{Backend, Kind};
 use walker::backends::Visitor;
 use walker::mirror::RetryPolicy;
 use walker::mm::Errno;
+use workloads::definition::Retry;
 
 use super::clock::Clock;
 use super::crew::{Crew, Meeting};
@@ -17,9 +18,9 @@ use super::scene::Scene;
 use super::watch::{Observed, Watch};
 use crate::oracle;
 
-/// Attempts after which an operation that is retried at once counts as given up: a walker that starves must not hang
-/// the run.
-pub(crate) const AT_ONCE: RetryPolicy = RetryPolicy::Attempts(1 << 14);
+/// Collisions after which an operation counts as given up, whatever the definition says: a walker that starves must not
+/// hang the run.
+const STARVED: u32 = 1 << 14;
 
 /// Makes the member for the backend that it is dispatched to.
 #[derive(Clone)]
@@ -29,7 +30,7 @@ pub(crate) struct MakeMember {
     /// The clock of its spans.
     pub(crate) clock: Clock,
     /// After a collision.
-    pub(crate) policy: RetryPolicy,
+    pub(crate) retry: Retry,
     /// Threads that walk; none for one walker on the calling thread.
     pub(crate) crew: Option<Arc<Crew>>,
     /// What its name has after the backend's.
@@ -41,7 +42,7 @@ pub(crate) struct MakeMember {
 impl MakeMember {
     /// One walker, nothing special.
     pub(crate) fn plain(call_pages: u64, clock: Clock) -> MakeMember {
-        MakeMember { call_pages, clock, policy: AT_ONCE, crew: None, suffix: "", extra_percent: 0 }
+        MakeMember { call_pages, clock, retry: Retry::default(), crew: None, suffix: "", extra_percent: 0 }
     }
 }
 
@@ -98,8 +99,9 @@ impl<B: Backend> Member for BackendMember<B> {
     }
     fn block(&mut self, scene: &Arc<Scene>, turn: Turn, watch: &mut Watch) -> Result<Timing> {
         let Turn { what, sweeps, window, batch, counting, churning } = turn;
-        let MakeMember { extra_percent, policy, clock, .. } = self.make;
-        let work = Work { what, sweeps, window, extra_percent, batch, policy, clock, churning };
+        let MakeMember { extra_percent, retry, clock, .. } = self.make;
+        let retry = Retry { attempts: retry.attempts.min(STARVED), ..retry };
+        let work = Work { what, sweeps, window, extra_percent, batch, retry, clock, churning };
         let lanes = match &self.make.crew {
             Some(crew) => self.together(crew, scene, work, counting)?,
             None => {
@@ -135,9 +137,10 @@ impl<B: Backend> Member for BackendMember<B> {
                 .map_err(failed)?;
             // What says nothing cannot be wrong.
             if B::INFO.id != NOOP {
-                let may_lose = oracle::may_lose_wishes(B::INFO.id, &request);
-                let lost = oracle::check(scene.mm(), &request, |i| lane.backend.view(i), may_lose);
-                checked.lost_wishes += lost.map_err(|m| anyhow!(m))?;
+                let compared = oracle::check(scene.mm(), &request, |i| lane.backend.view(i), B::INFO.id);
+                let deviations = compared.map_err(|m| anyhow!(m))?;
+                checked.lost_wishes += deviations.lost_wishes;
+                checked.hints_reported += deviations.hints_reported;
             }
         }
         Ok(Some(checked))

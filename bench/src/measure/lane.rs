@@ -10,15 +10,17 @@ use std::sync::Arc;
 use hdrhistogram::Histogram;
 use walker::backend::Backend;
 use walker::counters::{Counters, NoCounts};
-use walker::mirror::{Mirror, RetryPolicy};
+use walker::mirror::Mirror;
 use walker::mm::Errno;
+use workloads::definition::Retry;
 
 use super::churn::Churning;
 use super::clock::Clock;
 use super::crew::Meeting;
 use super::member::What;
 use super::scene::{Scene, Window};
-use super::stages::{Collisions, FaultClock, Parts, Stages, Walked, refresh_staged};
+use super::stages::{Collisions, Parts, Stages, Walked};
+use super::timed::Timed;
 
 /// Operations longer than this are recorded as this: ten seconds.
 const LONGEST_NS: u64 = 10_000_000_000;
@@ -39,7 +41,7 @@ pub(super) struct Work {
     /// Operations that are timed together when single operations are.
     pub(super) batch: u64,
     /// After a collision.
-    pub(super) policy: RetryPolicy,
+    pub(super) retry: Retry,
     /// The clock.
     pub(super) clock: Clock,
     /// What invalidates meanwhile.
@@ -93,7 +95,7 @@ impl<B: Backend> Lane<B> {
         }
     }
 
-    fn block_with<C: Counters>(
+    fn block_with<C: Counters + Send + 'static>(
         &mut self,
         share: &Share<'_>,
         work: &Work,
@@ -110,7 +112,7 @@ impl<B: Backend> Lane<B> {
 
     /// With other walkers: all of them run while one is timed. Where a walk changes the tables, they only start
     /// together: a call more would be other work.
-    fn together<C: Counters>(
+    fn together<C: Counters + Send + 'static>(
         &mut self,
         share: &Share<'_>,
         work: &Work,
@@ -127,7 +129,7 @@ impl<B: Backend> Lane<B> {
                 return Ok(());
             }
             let Some(k) = calls.next() else { return Ok(()) };
-            lane.whole(share, k..k + 1, work.policy, &mut untimed)
+            lane.whole(share, k..k + 1, work.retry, &mut untimed)
         };
         meeting.begin(|| one(self))?;
         let timing = self.timed(share, work, tokens())?;
@@ -135,7 +137,12 @@ impl<B: Backend> Lane<B> {
         Ok(timing)
     }
 
-    fn timed<C: Counters>(&mut self, share: &Share<'_>, work: &Work, tokens: C) -> Result<LaneTiming, Errno> {
+    fn timed<C: Counters + Send + 'static>(
+        &mut self,
+        share: &Share<'_>,
+        work: &Work,
+        tokens: C,
+    ) -> Result<LaneTiming, Errno> {
         let clock = work.clock;
         let mut walked = Walked { collisions: Collisions::default(), tokens };
         let start = clock.now();
@@ -161,12 +168,15 @@ impl<B: Backend> Lane<B> {
         &mut self,
         share: &Share<'_>,
         calls: Range<u64>,
-        policy: RetryPolicy,
+        retry: Retry,
         walked: &mut Walked<C>,
     ) -> Result<(), Errno> {
         for k in calls {
             let request = share.scene.request(k);
-            match share.mirror.refresh(&mut self.backend, &request, policy, walked) {
+            let Retry { policy, attempts } = retry;
+            let backend = &mut self.backend;
+            match share.mirror.refresh_bounded(backend, &request, policy, attempts, walked, &mut |_, _, _| {})
+            {
                 Ok(()) => {}
                 Err(Errno::Busy) => walked.collisions.given_up += 1,
                 Err(e) => return Err(e),
@@ -183,13 +193,13 @@ impl<B: Backend> Lane<B> {
         walked: &mut Walked<C>,
     ) -> Result<(), Errno> {
         for _ in 0..work.sweeps {
-            self.whole(share, share.calls.clone(), work.policy, walked)?;
+            self.whole(share, share.calls.clone(), work.retry, walked)?;
         }
         let calls = share.calls.end - share.calls.start;
         let mut extra = calls * u64::from(work.sweeps) * work.extra_percent / 100;
         while extra > 0 {
             let some = extra.min(calls);
-            self.whole(share, share.calls.start..share.calls.start + some, work.policy, walked)?;
+            self.whole(share, share.calls.start..share.calls.start + some, work.retry, walked)?;
             extra -= some;
         }
         Ok(())
@@ -207,7 +217,7 @@ impl<B: Backend> Lane<B> {
             while first < share.calls.end {
                 let end = (first + work.batch).min(share.calls.end);
                 let start = work.clock.now();
-                self.whole(share, first..end, work.policy, walked)?;
+                self.whole(share, first..end, work.retry, walked)?;
                 let ns = work.clock.span(start, work.clock.now());
                 // The rest of a share is no whole batch.
                 if end - first == work.batch {
@@ -220,23 +230,29 @@ impl<B: Backend> Lane<B> {
     }
 
     #[inline(never)]
-    fn staged<C: Counters>(
+    fn staged<C: Counters + Send + 'static>(
         &mut self,
         share: &Share<'_>,
         work: &Work,
         tokens: C,
     ) -> Result<(Stages, Collisions), Errno> {
-        let mut sum = Stages::default();
-        let mut faults = FaultClock::new(work.clock, tokens);
-        let mm: &walker::mm::Mm = share.scene.mm();
-        for _ in 0..work.sweeps {
-            for k in share.calls.clone() {
-                let request = share.scene.request(k);
-                let backend = &mut self.backend;
-                sum.add(&refresh_staged(mm, share.mirror, backend, &request, work.policy, &mut faults)?);
+        // Arrays for no page: only to have something in its place meanwhile.
+        let backend = std::mem::replace(&mut self.backend, B::new(0));
+        let mut timed = Timed::start(backend, work.clock, tokens);
+        let mut outside = Collisions::default();
+        let mut all = || {
+            for _ in 0..work.sweeps {
+                for k in share.calls.clone() {
+                    timed.operation(share.mirror, &share.scene.request(k), work.retry, &mut outside)?;
+                }
             }
-        }
-        Ok((sum, faults.walked.collisions))
+            Ok(())
+        };
+        let done = all();
+        let (backend, stages, inside) = timed.finish();
+        self.backend = backend;
+        outside.add(&inside);
+        done.map(|()| (stages, outside))
     }
 
     /// The three blocks of [`Parts`], one after the other.

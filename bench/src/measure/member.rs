@@ -3,7 +3,6 @@
 //! A member's block is one virtual call; everything inside it is monomorphised.
 
 use std::hint::black_box;
-use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -88,6 +87,8 @@ pub(crate) struct Checked {
     pub(crate) counts: Counts,
     /// Wishes that the design lost, as it says it may; see [`crate::oracle::may_lose_wishes`].
     pub(crate) lost_wishes: u64,
+    /// Pages behind NUMA hints that the design reported, as it says it may; see [`oracle::may_report_hint`].
+    pub(crate) hints_reported: u64,
 }
 
 /// A backend or a limit with its arrays.
@@ -147,11 +148,11 @@ impl Member for LimitMember {
         let (limit, clock, slots) = (self.limit, self.clock, &mut self.slots);
         let way = match self.way {
             Some(way) => way,
-            None if limit == Limit::Copy => limits::fastest_copy(scene, calls(scene, turn.window), slots),
+            None if limit == Limit::Copy => limits::fastest_copy(scene, scene.alone(turn.window), slots),
             None => CopyWay::default(),
         };
         self.way = Some(way);
-        let calls = calls(scene, turn.window);
+        let calls = scene.alone(turn.window);
         let (ns, observed) = watch.around(turn.counting, || {
             let start = clock.now();
             for _ in 0..turn.sweeps {
@@ -166,12 +167,6 @@ impl Member for LimitMember {
     }
 }
 
-/// The calls of a window in a row: limits have one thread, however many walkers there are.
-fn calls(scene: &Scene, window: Window) -> Range<u64> {
-    let calls = scene.nr_calls();
-    calls * window.index / window.of..calls * (window.index + 1) / window.of
-}
-
 /// The harness alone; see [`LOOP`].
 #[derive(Debug)]
 pub(crate) struct LoopMember(pub(crate) Clock);
@@ -182,7 +177,7 @@ impl Member for LoopMember {
     }
     fn block(&mut self, scene: &Arc<Scene>, turn: Turn, watch: &mut Watch) -> Result<Timing> {
         let scene: &Scene = scene;
-        let calls = calls(scene, turn.window);
+        let calls = scene.alone(turn.window);
         let (ns, observed) = watch.around(turn.counting, || {
             let start = self.0.now();
             for _ in 0..turn.sweeps {

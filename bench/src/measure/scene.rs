@@ -13,6 +13,8 @@ use workloads::churn::{ChurnSpec, Ground, GroundError};
 use workloads::request::RequestKind;
 use workloads::shape::{Built, ShapeSpec};
 
+use super::memory;
+
 /// A piece of the range as the limits see it: what a table walk would find, looked up outside of every span.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Span {
@@ -53,15 +55,15 @@ impl Span {
 /// What one call asks for, apart from its range.
 #[derive(Clone, Debug)]
 pub(crate) struct Wishes {
-    /// Wished of every page.
-    pub(crate) default: Wish,
+    /// Wished of every page, by each of the calls that follow each other on the same part and the same array.
+    pub(crate) passes: &'static [Wish],
     /// Wished page by page, over the whole range of the scene.
     pub(crate) per_page: Option<Vec<Wish>>,
 }
 
 impl Wishes {
     fn new(kind: RequestKind, nr_pages: u64, seed: u64) -> Wishes {
-        Wishes { default: kind.default_wish(), per_page: kind.wishes(nr_pages, seed) }
+        Wishes { passes: kind.passes(), per_page: kind.wishes(nr_pages, seed) }
     }
 }
 
@@ -87,11 +89,7 @@ pub(crate) struct Recipe {
 impl Recipe {
     /// Whether a walk leaves the tables as they are.
     pub(crate) fn is_steady(&self) -> bool {
-        match self.request.strongest() {
-            Wish::None => true,
-            Wish::Read => self.shape.is_all_readable(),
-            Wish::Write => self.shape.is_all_writable(),
-        }
+        self.shape.gives() as u8 >= self.request.strongest() as u8
     }
     fn is_of_the_same_tables(&self, other: &Recipe) -> bool {
         let tables = |r: &Recipe| (r.size_bytes, r.seed, r.churn);
@@ -135,17 +133,18 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Builds it.
+    /// Builds it, if the machine has the memory.
     ///
     /// # Errors
-    /// What the builder said, or why the churn cannot happen there.
+    /// What the builder said, what would fit, or why the churn cannot happen there.
     pub(crate) fn new(recipe: Recipe) -> Result<Scene, GroundError> {
+        memory::check(&recipe.shape, recipe.size_bytes, recipe.request)?;
         let Recipe { size_bytes, seed, .. } = recipe;
         let (built, ground) = match recipe.churn {
             None => (recipe.shape.build(size_bytes, seed)?, None),
             Some(churn) => {
                 let (built, ground) = Ground::build(&recipe.shape, size_bytes, seed, churn)?;
-                (built, Some(ground))
+                (built, Some(ground.walked_by(recipe.request)))
             }
         };
         Ok(Scene::of(built, ground, recipe))
@@ -156,7 +155,7 @@ impl Scene {
         let (mirrors, spans, calls, tables) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut scene = Scene { recipe, built, ground, mirrors, wishes, call_pages, spans, calls, tables };
         scene.mirrors = (0..scene.recipe.walkers as usize)
-            .map(|lane| Mirror::new(scene.mm(), scene.range_of(scene.share(lane))))
+            .map(|lane| Mirror::new(scene.mm(), scene.range_of(scene.window(lane, Window::WHOLE))))
             .collect();
         for mirror in &scene.mirrors {
             // The host has to give the memory of the device's entries before anything is timed.
@@ -192,26 +191,38 @@ impl Scene {
     pub(crate) fn can_repeat(&self) -> bool {
         self.recipe.is_steady() || self.ground.is_some()
     }
-    /// The calls of walker `lane`.
-    pub(crate) fn share(&self, lane: usize) -> Range<u64> {
-        let (calls, walkers) = (self.nr_calls(), u64::from(self.recipe.walkers));
-        let first = |lane: u64| calls * lane / walkers;
-        first(lane as u64)..first(lane as u64 + 1)
+    /// Parts that one call covers, each walked by as many calls as the request has passes.
+    fn nr_parts(&self) -> u64 {
+        self.nr_pages().div_ceil(self.call_pages)
+    }
+    fn nr_passes(&self) -> u64 {
+        self.wishes.passes.len() as u64
+    }
+    fn parts(&self, lane: usize, window: Window) -> Range<u64> {
+        let walkers = u64::from(self.recipe.walkers);
+        let first = |lane: u64| self.nr_parts() * lane / walkers;
+        let share = first(lane as u64)..first(lane as u64 + 1);
+        let first = |i: u64| share.start + (share.end - share.start) * i / window.of;
+        first(window.index)..first(window.index + 1)
     }
     /// The calls of walker `lane` in a window.
     pub(crate) fn window(&self, lane: usize, window: Window) -> Range<u64> {
-        let share = self.share(lane);
-        let calls = share.end - share.start;
-        let first = |i: u64| share.start + calls * i / window.of;
+        let parts = self.parts(lane, window);
+        parts.start * self.nr_passes()..parts.end * self.nr_passes()
+    }
+    /// The calls of a window in a row, for those who walk alone however many walkers there are.
+    pub(crate) fn alone(&self, window: Window) -> Range<u64> {
+        let first = |i: u64| self.nr_parts() * i / window.of * self.nr_passes();
         first(window.index)..first(window.index + 1)
     }
-    /// Calls in a window, and their pages, all walkers together.
+    /// Calls in a window, and its pages, all walkers together. A page that several passes walk is one page.
     pub(crate) fn calls_and_pages(&self, window: Window) -> (u64, u64) {
-        let lanes = (0..self.recipe.walkers as usize).map(|lane| self.window(lane, window));
-        lanes.fold((0, 0), |(calls, pages), w| {
-            // The last call of the range may be a short one.
-            let end = (w.end * self.call_pages).min(self.nr_pages());
-            (calls + w.end - w.start, pages + end.saturating_sub(w.start * self.call_pages))
+        let lanes = (0..self.recipe.walkers as usize).map(|lane| self.parts(lane, window));
+        lanes.fold((0, 0), |(calls, pages), parts| {
+            // The last part of the range may be a short one.
+            let end = (parts.end * self.call_pages).min(self.nr_pages());
+            let calls = calls + (parts.end - parts.start) * self.nr_passes();
+            (calls, pages + end.saturating_sub(parts.start * self.call_pages))
         })
     }
     /// Whether one part of the range is like any other, so that a block may walk a part of it.
@@ -221,7 +232,9 @@ impl Scene {
     }
     /// The walker whose share call `k` is in.
     pub(crate) fn lane_of(&self, k: u64) -> usize {
-        (0..self.recipe.walkers as usize).find(|lane| self.share(*lane).contains(&k)).unwrap_or(0)
+        (0..self.recipe.walkers as usize)
+            .find(|lane| self.window(*lane, Window::WHOLE).contains(&k))
+            .unwrap_or(0)
     }
     /// The device's side of walker `lane`.
     pub(crate) fn mirror(&self, lane: usize) -> &Mirror {
@@ -245,20 +258,23 @@ impl Scene {
     pub(crate) fn nr_pages(&self) -> u64 {
         self.built.range.nr_pages()
     }
-    /// Calls that cover the range once.
+    /// Calls of one sweep: those that cover the range, each as often as the request has passes.
     pub(crate) fn nr_calls(&self) -> u64 {
-        self.nr_pages().div_ceil(self.call_pages)
+        self.nr_parts() * self.nr_passes()
     }
-    /// The request of call `k`. Arithmetic only: nothing but the wishes themselves is read.
+    /// The request of call `k`; passes over the same part follow each other. Arithmetic only: nothing but the wishes
+    /// themselves is read.
     #[inline(always)]
     pub(crate) fn request(&self, k: u64) -> Request<'_> {
-        let first = k * self.call_pages;
+        // One pass or two.
+        let last_pass = self.wishes.passes.len() as u64 - 1;
+        let first = (k >> last_pass) * self.call_pages;
         let nr = self.call_pages.min(self.nr_pages() - first);
         Request {
             range: PageRange::pages(self.built.range.start().add_pages(first), nr),
-            default: self.wishes.default,
+            default: self.wishes.passes[(k & last_pass) as usize],
             per_page: self.wishes.per_page.as_deref().map(|w| &w[first as usize..(first + nr) as usize]),
-            owner: 0,
+            owner: self.built.owner,
         }
     }
     /// The spans of call `k`.

@@ -1,27 +1,19 @@
 //! The stages of an operation, timed apart.
 //!
-//! One chain of clock readings covers the whole operation, so the stages sum to it; the cost of the readings is taken
-//! out of the stage that they fell into.
-//!
 //! * `prepare`: the caller writes its wishes.
 //! * `walk`: the attempt that held, from read_begin to the end of the API call, the mmap lock included, its faults not.
 //! * `fault`: inside page faults, in every attempt: also those that the walk then has to repeat.
-//! * `retry`: what collisions cost: attempts that were thrown away, without their faults, and the wishes refilled.
+//! * `retry`: what collisions cost: attempts that were thrown away, without their faults, the waits between them, and the
+//!   wishes refilled.
 //! * `consume`: of the attempt that held: the driver's lock, read_retry, the device's entries.
 //!
-//! A chain costs four readings, which is too much for an operation of some hundred nanoseconds: it is not the cost,
-//! which is taken out, but that no work overlaps a reading. Such operations are taken apart by difference instead: a
-//! block of prepare alone, one of prepare, walk and read_retry, one of everything ([`Parts`]).
+//! Two ways to tell them apart. A chain of clock readings ([`super::timed`]) costs three readings an operation, which is
+//! too much for one of some hundred nanoseconds: it is not the cost, which is taken out, but that no work overlaps a
+//! reading. Such operations are taken apart by difference instead: a block of prepare alone, one of prepare, walk and
+//! read_retry, one of everything ([`Parts`]). Either way the sum is held against whole operations from other rounds.
 
-use crossbeam_utils::Backoff;
 use serde::{Deserialize, Serialize};
-use walker::backend::Backend;
 use walker::counters::{Count, Counters};
-use walker::mirror::{Mirror, RetryPolicy};
-use walker::mm::{Errno, Mm};
-use walker::request::Request;
-
-use super::clock::{Clock, Time};
 
 /// Nanoseconds in each stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,127 +123,16 @@ impl<C: Counters> Counters for Walked<C> {
     }
 }
 
-/// Times faults, and counts what is walked in vain.
-#[derive(Debug)]
-pub(crate) struct FaultClock<T: Time, C> {
-    clock: Clock<T>,
-    entered: Option<T::Point>,
-    ns: u64,
-    spans: u64,
-    /// Slots written since the last attempt ended.
-    slots: u64,
-    /// What was counted.
-    pub(crate) walked: Walked<C>,
-}
-
-impl<T: Time, C: Counters> FaultClock<T, C> {
-    /// No fault so far.
-    pub(crate) fn new(clock: Clock<T>, tokens: C) -> FaultClock<T, C> {
-        let walked = Walked { collisions: Collisions::default(), tokens };
-        FaultClock { clock, entered: None, ns: 0, spans: 0, slots: 0, walked }
-    }
-    /// Nanoseconds in faults and how many spans they came in, since the last call.
-    fn take(&mut self) -> (u64, u64) {
-        let taken = (self.ns, self.spans);
-        (self.ns, self.spans) = (0, 0);
-        taken
-    }
-}
-
-impl<T: Time, C: Counters> Counters for FaultClock<T, C> {
-    const ENABLED: bool = false;
-    #[inline(always)]
-    fn add(&mut self, what: Count, n: u64) {
-        if what == Count::SlotsWritten {
-            self.slots += n;
-        }
-        self.walked.add(what, n);
-    }
-    #[inline(always)]
-    fn get(&self, _: Count) -> u64 {
-        0
-    }
-    #[inline(always)]
-    fn fault_enter(&mut self) {
-        self.entered = Some(self.clock.now());
-    }
-    #[inline(always)]
-    fn fault_exit(&mut self) {
-        if let Some(entered) = self.entered.take() {
-            self.ns += self.clock.between(entered, self.clock.now());
-            self.spans += 1;
-        }
-    }
-}
-
-/// `Mirror::refresh` with a clock between the stages. An operation that the policy gives up has no walk and no consume.
-///
-/// # Errors
-/// What the backend's API returned, other than -EBUSY and -EAGAIN.
-#[inline]
-pub(crate) fn refresh_staged<B: Backend, T: Time, C: Counters>(
-    mm: &Mm,
-    mirror: &Mirror,
-    backend: &mut B,
-    request: &Request<'_>,
-    policy: RetryPolicy,
-    faults: &mut FaultClock<T, C>,
-) -> Result<Stages, Errno> {
-    let clock = faults.clock;
-    let sub = mirror.subscription();
-    let backoff = Backoff::new();
-    let mut stages = Stages::default();
-    let mut attempts = 0;
-    let start = clock.now();
-    backend.prepare(request, faults);
-    let mut begin = clock.now();
-    stages.prepare_ns = clock.span(start, begin);
-    loop {
-        faults.slots = 0;
-        let seq = mm.notifier.read_begin(sub);
-        let walked = backend.walk(mm, sub, seq, faults);
-        let after_walk = clock.now();
-        let held = match walked {
-            Ok(seq) => {
-                let mut device = mirror.device();
-                let held = !sub.read_retry(seq);
-                if held {
-                    backend.consume(&mut device, faults);
-                }
-                held
-            }
-            Err(Errno::Busy | Errno::Again) => false,
-            Err(e) => return Err(e),
-        };
-        let end = clock.now();
-        let (fault_ns, spans) = faults.take();
-        // Of the two readings around a span of faults, one falls inside it and one outside.
-        let walk_ns = clock.net(clock.between(begin, after_walk).saturating_sub(fault_ns), 1 + spans);
-        let consume_ns = clock.span(after_walk, end);
-        stages.fault_ns += clock.net(fault_ns, spans);
-        if held {
-            stages.walk_ns = walk_ns;
-            stages.consume_ns = consume_ns;
-            return Ok(stages);
-        }
-        stages.retry_ns += walk_ns + consume_ns;
-        faults.walked.collisions.collided += 1;
-        faults.walked.collisions.pages_in_vain += faults.slots;
-        attempts += 1;
-        match policy {
-            RetryPolicy::AtOnce => {}
-            RetryPolicy::Attempts(n) if attempts >= n => {
-                faults.walked.collisions.given_up += 1;
-                return Ok(stages);
-            }
-            RetryPolicy::Attempts(_) => {}
-            RetryPolicy::BackOff => backoff.snooze(),
-        }
-        backend.refill(request, faults);
-        begin = clock.now();
-        stages.retry_ns += clock.span(end, begin);
-    }
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_told_apart_by_difference() {
+        let stages = Parts { prepare_ns: 100, call_ns: 350, whole_ns: 400 }.stages();
+        let expected = Stages { prepare_ns: 100, walk_ns: 250, consume_ns: 50, ..Stages::default() };
+        assert_eq!((stages, stages.sum()), (expected, 400));
+        // Noise below zero shows in the sum, which is held against whole operations.
+        assert_eq!(Parts { prepare_ns: 120, call_ns: 100, whole_ns: 90 }.stages().sum(), 120);
+    }
+}

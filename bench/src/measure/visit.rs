@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use walker::backends;
-use walker::mirror::RetryPolicy;
 
-use super::backend_member::{AT_ONCE, MakeMember};
+use super::backend_member::MakeMember;
 use super::clock::Clock;
 use super::crew::Crew;
 use super::limits::Limit;
@@ -21,17 +20,6 @@ pub(crate) const fn twin(control: Control) -> (&'static str, u64) {
     match control {
         Control::Aa => ("+aa", 0),
         Control::Planted => ("+3pct", 3),
-    }
-}
-
-/// A retry policy by its name: `at_once`, `backoff`, or `attempts:N`.
-pub(crate) fn policy(name: &str) -> Result<RetryPolicy> {
-    let attempts = name.strip_prefix("attempts:").and_then(|n| n.parse().ok()).filter(|n| *n > 0);
-    match (name, attempts) {
-        ("at_once", _) => Ok(AT_ONCE),
-        ("backoff", _) => Ok(RetryPolicy::BackOff),
-        (_, Some(n)) => Ok(RetryPolicy::Attempts(n)),
-        _ => bail!("{name:?}: expected at_once, backoff, or attempts:N like attempts:3"),
     }
 }
 
@@ -66,8 +54,6 @@ impl Seats {
 pub(crate) struct Launching {
     /// The clock of all spans.
     pub(crate) clock: Clock,
-    /// After a collision.
-    pub(crate) policy: RetryPolicy,
     /// Twins of every backend.
     pub(crate) control: Option<Control>,
     /// Who sits where.
@@ -79,10 +65,10 @@ pub(crate) struct Launching {
 
 impl Launching {
     /// Takes the first walker's seat. The clock is measured there.
-    pub(crate) fn new(allowed: &[usize], policy: RetryPolicy, control: Option<Control>) -> Launching {
+    pub(crate) fn new(allowed: &[usize], control: Option<Control>) -> Launching {
         let seats = Seats::new(allowed);
         let pinned = seats.walkers(1).first().is_some_and(|cpu| pinning::pin(*cpu));
-        Launching { clock: Clock::measure(), policy, control, seats, pinned, crews: BTreeMap::new() }
+        Launching { clock: Clock::measure(), control, seats, pinned, crews: BTreeMap::new() }
     }
     /// Threads for so many walkers; none for one, which is the caller. Started once a launch.
     fn crew(&mut self, walkers: u32) -> Result<Option<Arc<Crew>>> {
@@ -103,7 +89,8 @@ impl Launching {
     pub(crate) fn members(&mut self, group: &Group) -> Result<Vec<Box<dyn Member>>> {
         let (clock, call_pages) = (self.clock, group.call_pages);
         let crew = self.crew(group.walkers)?;
-        let plain = MakeMember { policy: self.policy, crew, ..MakeMember::plain(call_pages, clock) };
+        let plain =
+            MakeMember { retry: group.definition.retry, crew, ..MakeMember::plain(call_pages, clock) };
         let mut members: Vec<Box<dyn Member>> = Vec::new();
         for backend in &group.backends {
             members.extend(backends::dispatch(backend.id, plain.clone()));
@@ -151,19 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn policies_have_names() {
-        assert_eq!(policy("attempts:3").unwrap(), RetryPolicy::Attempts(3));
-        assert_eq!(policy("backoff").unwrap(), RetryPolicy::BackOff);
-        assert!(matches!(policy("at_once").unwrap(), RetryPolicy::Attempts(n) if n > 1000));
-        for wrong in ["", "attempts", "attempts:0", "attempts:x", "never"] {
-            assert!(policy(wrong).unwrap_err().to_string().contains("expected at_once"), "{wrong}");
-        }
-    }
-
-    #[test]
     fn a_processor_that_refuses_is_a_mark_and_no_error() {
         let seen = std::thread::spawn(|| {
-            let mut launching = Launching::new(&[1 << 9], AT_ONCE, None);
+            let mut launching = Launching::new(&[1 << 9], None);
             let group = Group::parse("dense_4k@2MiB/snapshot/512/none/2").unwrap();
             let members = launching.members(&group).unwrap();
             let names: Vec<String> = members.iter().map(|m| m.name().to_owned()).collect();

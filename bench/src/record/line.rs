@@ -178,6 +178,9 @@ pub(crate) struct MemberEnd {
     /// Wishes that the design lost, as it says it may.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) lost_wishes: u64,
+    /// Pages behind NUMA hints that the design reported, as it says it may.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) hints_reported: u64,
     /// Single operations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) operations: Option<Operations>,

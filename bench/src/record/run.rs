@@ -99,8 +99,6 @@ pub(crate) struct Settings {
     pub(crate) launches: u32,
     /// What all launches together aim at, in milliseconds; none for as long as it takes.
     pub(crate) budget_ms: Option<u64>,
-    /// What the caller does after a collision: see `--retry`.
-    pub(crate) retry: String,
     /// Whether the model's memory asks the host for huge pages, the same for every member.
     pub(crate) host_huge_pages: bool,
 }

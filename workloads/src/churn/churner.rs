@@ -15,6 +15,9 @@
 //! | numa_hint | `change_prot_numa`, as `task_numa_work` calls it for a piece | reads take the hints |
 //! | device_migrate | `migrate_vma` to device memory | `migrate_vma` back |
 //!
+//! Where the walk faults, the process is idle ([`Ground::walked_by`]) and pageout and numa_hint have no second half in the
+//! walked range: the walk brings back what they took.
+//!
 //! A fork write-protects everything, whatever its span and overlap: those say where COW is broken.
 //!
 //! Contract: spec, ground, thread and seed decide every event and its place; no clock, no thread, nothing of the walk.
@@ -181,7 +184,9 @@ impl Churner {
                 (Undo::Home(part), mm.migrate_to_device(part, DEVICE, &mut |_, _, _| {}))
             }
         };
-        self.begun = Some(undo);
+        let idle = self.ground.idle && part.overlaps(self.ground.walked);
+        let by_walk = idle && matches!(self.spec.kind, ChurnKind::Pageout | ChurnKind::NumaHint);
+        self.begun = (!by_walk).then_some(undo);
         r
     }
 

@@ -48,6 +48,8 @@ pub struct Ground {
     pub walked: PageRange,
     /// As much memory of the same shape, which is not; none where all events overlap the walk.
     pub beside: Option<PageRange>,
+    /// The process is idle: what reclaim and the NUMA scan take from the walked range, the walk has to bring back.
+    pub idle: bool,
 }
 
 impl Ground {
@@ -77,7 +79,7 @@ impl Ground {
             built.range = PageRange::pages(built.range.start(), half);
             built.expected = EntryCounts::of(&built.mm, built.range);
         }
-        let ground = Ground { mm: Arc::clone(&built.mm), walked: built.range, beside };
+        let ground = Ground { mm: Arc::clone(&built.mm), walked: built.range, beside, idle: false };
         match ground.refusal(churn) {
             Some(why) => {
                 built.discard();
@@ -85,6 +87,12 @@ impl Ground {
             }
             None => Ok((built, ground)),
         }
+    }
+
+    /// For walks that ask this: where they fault, the process is idle, else nobody would bring anything back.
+    #[must_use]
+    pub fn walked_by(self, request: RequestKind) -> Ground {
+        Ground { idle: request.strongest() != Wish::None, ..self }
     }
 
     /// Why this memory cannot have that happen to it.

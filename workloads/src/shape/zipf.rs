@@ -68,7 +68,7 @@ fn ln(x: f64) -> f64 {
 }
 
 /// Exponential of a number in ±700, to a few units of the last place.
-fn exp(x: f64) -> f64 {
+pub(super) fn exp(x: f64) -> f64 {
     let k = (x / LN_2 + 0.5).floor();
     let r = x - k * LN_2;
     let mut sum = 1.0;

@@ -67,7 +67,6 @@ impl Job {
                 control: args.control,
                 launches: args.launches.unwrap_or(args.profile.launches()),
                 budget_ms: budget.map(|b| b.as_millis() as u64),
-                retry: args.retry.clone(),
                 host_huge_pages: true,
                 ..Settings::default()
             },

@@ -24,7 +24,7 @@ fn questions(c: &mut Criterion) {
             let mut open = || Sweep::open(&cell, 1).unwrap_or_else(|e| panic!("{cell}: {e:#}"));
             group.bench_function(BenchmarkId::new(backend, place), |b| {
                 let sweep = sweep.get_or_insert_with(&mut open);
-                b.iter_custom(|n| sweep.time(0, n).unwrap_or_else(|e| panic!("{cell}: {e:#}")));
+                b.iter_custom(|n| sweep.time(n).unwrap_or_else(|e| panic!("{cell}: {e:#}")));
             });
         }
         group.finish();

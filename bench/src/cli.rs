@@ -8,6 +8,7 @@ use crate::cmd::doctor::DoctorArgs;
 use crate::cmd::export::ExportArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::run::RunArgs;
+use crate::cmd::soak::SoakArgs;
 use crate::cmd::speed::SpeedArgs;
 use crate::cmd::verify::VerifyArgs;
 
@@ -23,6 +24,7 @@ Examples:
   walkbench run --filter '^dense_4k@16MiB/snapshot/512/'
   walkbench list cells --filter fault_write    what `run` would measure
   walkbench verify                             every answer against the oracle, exact counts
+  walkbench soak                               every answer again, under churn of every kind at once
   walkbench compare results/A results/B        two runs side by side, as ratios
   walkbench export results/A --to csv          for other tools
   walkbench doctor                             what on this machine spoils measuring
@@ -42,10 +44,14 @@ pub(crate) enum Command {
     List(ListArgs),
     Verify(VerifyArgs),
     Conform(ConformArgs),
+    Soak(SoakArgs),
     Compare(CompareArgs),
     Export(ExportArgs),
     Doctor(DoctorArgs),
     Speed(SpeedArgs),
     Capture(CaptureArgs),
     Completions(CompletionsArgs),
+    /// One launch of a run; `run` starts it
+    #[command(hide = true)]
+    Launch,
 }

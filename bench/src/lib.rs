@@ -17,6 +17,7 @@ mod progress;
 mod questions;
 mod record;
 mod results;
+mod soak;
 pub mod stats;
 pub mod sweep;
 mod tables;
@@ -32,12 +33,14 @@ pub fn main() -> ExitCode {
         cli::Command::List(args) => cmd::list::run(&args),
         cli::Command::Verify(args) => cmd::verify::run(&args),
         cli::Command::Conform(args) => cmd::conform::run(&args),
+        cli::Command::Soak(args) => cmd::soak::run(&args),
         cli::Command::Compare(args) => cmd::compare::run(&args),
         cli::Command::Export(args) => cmd::export::run(&args),
         cli::Command::Doctor(args) => cmd::doctor::run(&args),
         cli::Command::Speed(args) => cmd::speed::run(&args),
         cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),
         cli::Command::Completions(args) => cmd::completions::run(&args),
+        cli::Command::Launch => cmd::launch::run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -28,8 +28,8 @@
 //! level = 1.0                         # the ratio at which it flips
 //! ```
 //!
-//! `rank = true` instead of `b` compares all backends of `a` with each other. `[awaiting]` lists backends, workloads and
-//! commands that a question needs and that do not exist; a test fails once one does, until the question uses it.
+//! `rank = true` instead of `b` compares all backends of `a` with each other. `[awaiting]` lists backends, workloads,
+//! commands and cells that a question needs and that do not exist; a test fails once one does, until the question uses it.
 
 pub(crate) mod answer;
 mod metric;
@@ -85,8 +85,8 @@ pub(crate) struct Awaiting {
     pub(crate) workloads: Vec<String>,
     /// Sub-commands.
     pub(crate) commands: Vec<String>,
-    /// Whether any cell must have churn.
-    pub(crate) churn: bool,
+    /// Cells, by patterns of their coordinates.
+    pub(crate) cells: Vec<BTreeMap<Coordinate, String>>,
 }
 
 impl Awaiting {
@@ -98,16 +98,16 @@ impl Awaiting {
         let named = |what: &str, names: &[String]| {
             (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
         };
-        let churn = self.churn.then(|| "cells with churn".to_owned());
-        [
+        let cells = self.cells.iter().map(|patterns| {
+            let each = patterns.iter().map(|(c, pattern)| format!("{} {pattern}", c.name()));
+            format!("cells with {}", each.collect::<Vec<_>>().join(", "))
+        });
+        let others = [
             named("the designs", &self.backends),
             named("the workloads", &self.workloads),
             named("the rows of walkbench", &self.commands),
-            churn,
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        ];
+        others.into_iter().flatten().chain(cells).collect()
     }
 }
 

@@ -1,7 +1,6 @@
 //! A results folder, read: what every reader of results (answers, compare, export, doctor) works on.
 //!
-//! Blocks are kept by group, launch and member. A comparison takes the rounds that both sides have; a disturbed round
-//! is void for both, unless that leaves a launch with fewer than three.
+//! Which blocks count is [`Clean`]'s to say. Rounds make a launch's value, launches make an interval.
 
 mod read;
 #[cfg(test)]
@@ -12,15 +11,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Deserialize;
+use workloads::churn::ChurnSpec;
 
+use crate::analysis::{Clean, latency};
 use crate::measure::member::What;
-use crate::measure::stages::Stages;
 use crate::questions::{CellId, Coordinate, Metric, Stage};
-use crate::record::Run;
+use crate::record::{Line, Operations, Run, Sample};
 use crate::stats::{Estimate, Sorted, estimate, log_ratio};
-
-/// Rounds that a launch must have left for its disturbed ones to be void.
-const FEW: usize = 3;
 
 /// What `run.json` says of a cell, as far as readers need it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -50,22 +47,8 @@ pub(crate) struct Latency {
     pub(crate) max: u64,
 }
 
-/// One block, as far as readers need it.
-#[derive(Clone, Debug)]
-pub(crate) struct Block {
-    pub(crate) group: String,
-    pub(crate) member: String,
-    pub(crate) launch: u32,
-    pub(crate) round: u32,
-    pub(crate) what: What,
-    pub(crate) nr_pages: u64,
-    pub(crate) block_ns: u64,
-    pub(crate) stages: Option<Stages>,
-    pub(crate) is_disturbed: bool,
-}
-
-/// Blocks of one group by launch and member.
-type Group = BTreeMap<u32, BTreeMap<String, Vec<Block>>>;
+/// Blocks of one group by launch.
+type Group = BTreeMap<u32, Vec<Sample>>;
 
 /// See the module.
 #[derive(Debug)]
@@ -77,6 +60,7 @@ pub(crate) struct Results {
     /// By id.
     pub(crate) cells: BTreeMap<CellId, CellFacts>,
     groups: BTreeMap<String, Group>,
+    operations: BTreeMap<CellId, BTreeMap<u32, Operations>>,
     /// What was left out in reading, for people.
     pub(crate) notes: Vec<String>,
 }
@@ -89,37 +73,53 @@ impl Results {
     pub(crate) fn load(folder: &Path) -> Result<Results> {
         read::load(folder)
     }
-    fn new(folder: &Path, run: Run, facts: Vec<CellFacts>, blocks: Vec<Block>) -> Results {
+    fn new(folder: &Path, run: Run, facts: Vec<CellFacts>, lines: Vec<Line>) -> Results {
+        let mut operations: BTreeMap<CellId, BTreeMap<u32, Operations>> = BTreeMap::new();
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-        for b in blocks {
-            let group = groups.entry(b.group.clone()).or_default();
-            group.entry(b.launch).or_default().entry(b.member.clone()).or_default().push(b);
-        }
-        let mut cells: BTreeMap<CellId, CellFacts> = BTreeMap::new();
-        // A run that ended early has no cells yet, but blocks.
-        for (group, launches) in &groups {
-            for member in launches.values().flat_map(BTreeMap::keys) {
-                if walker::backends::find(member).is_some()
-                    && let Some(id) = CellId::parse(&format!("{group}/{member}"))
-                {
-                    cells.insert(id, CellFacts::default());
+        for line in lines {
+            match line {
+                Line::Block(s) => {
+                    groups.entry(s.group.clone()).or_default().entry(s.launch).or_default().push(s);
                 }
+                Line::Member(m) => {
+                    let id = CellId::parse(&format!("{}/{}", m.group, m.member));
+                    if let Some((id, ops)) = id.zip(m.operations) {
+                        operations.entry(id).or_default().insert(m.launch, ops);
+                    }
+                }
+                Line::Launch(_) | Line::Begin(_) | Line::Visit(_) => {}
             }
         }
-        cells.extend(facts.into_iter().filter_map(|f| Some((CellId::parse(&f.id)?, f))));
-        Results { folder: folder.to_owned(), run, cells, groups, notes: Vec::new() }
+        let cells = facts.into_iter().filter_map(|f| Some((CellId::parse(&f.id)?, f))).collect();
+        Results { folder: folder.to_owned(), run, cells, groups, operations, notes: Vec::new() }
     }
     /// An exact count of a cell.
     pub(crate) fn count(&self, cell: &CellId, name: &str) -> Option<u64> {
         self.cells.get(cell)?.counts.get(name).copied()
     }
+    /// What counts of each launch of a cell's group: the blocks that tell `metric`.
+    fn launches(&self, cell: &CellId, metric: Metric) -> impl Iterator<Item = (u32, Clean<'_>)> {
+        // Pages in vain are counted where stages are timed.
+        let is_staged = matches!(metric, Metric::Stage(_) | Metric::Vain);
+        let churn: Option<ChurnSpec> = cell.get(Coordinate::Churn).parse().ok();
+        let launches = self.groups.get(&cell.group()).into_iter().flatten();
+        launches.map(move |(launch, samples)| {
+            let wanted = |what: What| if is_staged { what.is_staged() } else { what == What::Whole };
+            (*launch, Clean::new(samples.iter(), churn.as_ref(), wanted))
+        })
+    }
     /// The logarithm of one value for each launch, by launch: the median over its rounds.
     pub(crate) fn per_launch(&self, cell: &CellId, metric: Metric) -> BTreeMap<u32, f64> {
-        let Some(group) = self.groups.get(&cell.group()) else { return BTreeMap::new() };
-        let each = group.iter().filter_map(|(launch, members)| {
-            let blocks = members.get(cell.get(Coordinate::Backend))?;
-            let values = clean(&[blocks.as_slice()], metric).into_iter().map(|v| v[0]).collect();
-            Some((*launch, Sorted::new(values)?.median().ln()))
+        if metric == Metric::P99 {
+            let launches = self.operations.get(cell).into_iter().flatten();
+            let each = launches.filter_map(|(launch, ops)| {
+                let latency = latency(std::iter::once(ops))?;
+                Some((*launch, (latency.p99.max(1) as f64).ln()))
+            });
+            return each.collect();
+        }
+        let each = self.launches(cell, metric).filter_map(|(launch, clean)| {
+            Some((launch, Sorted::new(values(&clean, cell, metric).into_values().collect())?.median().ln()))
         });
         each.filter(|(_, log)| log.is_finite()).collect()
     }
@@ -134,81 +134,69 @@ impl Results {
     }
     /// Nanoseconds a page in a stage, the middle launch's; 0 where it takes none.
     pub(crate) fn stage_ns(&self, cell: &CellId, stage: Stage) -> Option<f64> {
-        let of = |members: &BTreeMap<String, Vec<Block>>| {
-            let blocks = members.get(cell.get(Coordinate::Backend))?;
-            let values = clean(&[blocks.as_slice()], Metric::Stage(stage));
-            Some(Sorted::new(values.into_iter().map(|v| v[0]).collect())?.median())
+        let metric = Metric::Stage(stage);
+        let of = |(_, clean): (u32, Clean<'_>)| {
+            Some(Sorted::new(values(&clean, cell, metric).into_values().collect())?.median())
         };
-        Some(Sorted::new(self.groups.get(&cell.group())?.values().filter_map(of).collect())?.median())
+        Some(Sorted::new(self.launches(cell, metric).filter_map(of).collect())?.median())
     }
     /// Pages that each launch reported in whole operations.
     pub(crate) fn nr_pages_by_launch(&self, cell: &CellId) -> BTreeMap<u32, u64> {
-        let launches = self.groups.get(&cell.group()).into_iter().flatten();
-        let pages = launches.filter_map(|(launch, members)| {
-            let blocks = members.get(cell.get(Coordinate::Backend))?.iter();
-            Some((*launch, blocks.filter(|b| b.what == What::Whole).map(|b| b.nr_pages).sum()))
-        });
-        pages.collect()
+        let backend = cell.get(Coordinate::Backend);
+        let pages = self.launches(cell, Metric::Whole);
+        pages.map(|(launch, clean)| (launch, clean.blocks(backend).map(|s| s.nr_pages).sum())).collect()
     }
-    /// ln(a / b) of each launch, by launch. Within a group from rounds next to each other in time, else from the
-    /// launch's medians.
-    pub(crate) fn log_ratios(&self, a: &CellId, b: &CellId, metric: Metric) -> BTreeMap<u32, f64> {
-        if a.group() != b.group() {
-            let (a, b) = (self.per_launch(a, metric), self.per_launch(b, metric));
-            return a.into_iter().filter_map(|(l, a)| Some((l, a - b.get(&l)?))).collect();
-        }
-        let Some(group) = self.groups.get(&a.group()) else { return BTreeMap::new() };
-        let each = group.iter().filter_map(|(launch, members)| {
-            let of = |cell: &CellId| members.get(cell.get(Coordinate::Backend)).map(Vec::as_slice);
-            let pairs = clean(&[of(a)?, of(b)?], metric);
-            Some((*launch, log_ratio(pairs.into_iter().map(|v| (v[0], v[1])))?))
+    /// The values of both in every round that has both, by launch.
+    pub(crate) fn pairs(&self, a: &CellId, b: &CellId, metric: Metric) -> BTreeMap<u32, Vec<(f64, f64)>> {
+        let each = self.launches(a, metric).map(|(launch, clean)| {
+            let (a, b) = (values(&clean, a, metric), values(&clean, b, metric));
+            (launch, a.iter().filter_map(|(round, a)| Some((*a, *b.get(round)?))).collect())
         });
         each.collect()
     }
-}
-
-/// The values of all sides in the rounds that all of them have, disturbed rounds left out.
-fn clean(sides: &[&[Block]], metric: Metric) -> Vec<Vec<f64>> {
-    let wanted = if matches!(metric, Metric::Stage(_)) { What::Stages } else { What::Whole };
-    let by_round = |side: &&[Block]| -> BTreeMap<u32, (f64, bool)> {
-        let timed = side.iter().filter(|s| s.what == wanted);
-        timed.filter_map(|s| Some((s.round, (value(s, metric)?, s.is_disturbed)))).collect()
-    };
-    let sides: Vec<_> = sides.iter().map(by_round).collect();
-    let Some((first, others)) = sides.split_first() else { return Vec::new() };
-    let rounds = first.keys().filter_map(|round| {
-        let values: Option<Vec<(f64, bool)>> =
-            std::iter::once(first).chain(others).map(|s| s.get(round).copied()).collect();
-        values
-    });
-    let (mut kept, mut void) = (Vec::new(), Vec::new());
-    for values in rounds {
-        let is_void = values.iter().any(|(_, disturbed)| *disturbed);
-        let values: Vec<f64> = values.into_iter().map(|(v, _)| v).collect();
-        if is_void { void.push(values) } else { kept.push(values) }
-    }
-    if kept.len() < FEW {
-        kept.extend(void);
-    }
-    kept
-}
-
-/// Nanoseconds a page.
-fn value(block: &Block, metric: Metric) -> Option<f64> {
-    let pages = block.nr_pages.max(1) as f64;
-    match metric {
-        Metric::Whole => Some(block.block_ns as f64 / pages),
-        Metric::Stage(stage) => {
-            let stages = block.stages.as_ref()?;
-            let ns = match stage {
-                Stage::Prepare => stages.prepare_ns,
-                Stage::Walk => stages.walk_ns,
-                Stage::Fault => stages.fault_ns,
-                Stage::Retry => stages.retry_ns,
-                Stage::Consume => stages.consume_ns,
-            };
-            Some(ns as f64 / pages)
+    /// ln(a / b) of each launch, by launch. Within a group from rounds next to each other in time; from the launch's
+    /// medians where the sides are of different groups, or take turns of their own.
+    pub(crate) fn log_ratios(&self, a: &CellId, b: &CellId, metric: Metric) -> BTreeMap<u32, f64> {
+        if a.group() == b.group() {
+            let pairs = self.pairs(a, b, metric);
+            let each: BTreeMap<u32, f64> =
+                pairs.into_iter().filter_map(|(l, pairs)| Some((l, log_ratio(pairs.into_iter())?))).collect();
+            if !each.is_empty() {
+                return each;
+            }
         }
-        Metric::Count(_) | Metric::CountRatio(..) => None,
+        let (a, b) = (self.per_launch(a, metric), self.per_launch(b, metric));
+        a.into_iter().filter_map(|(l, a)| Some((l, a - b.get(&l)?))).collect()
     }
+}
+
+/// What a member's blocks say, by round.
+fn values(clean: &Clean<'_>, cell: &CellId, metric: Metric) -> BTreeMap<u32, f64> {
+    let each = clean.blocks(cell.get(Coordinate::Backend));
+    each.filter_map(|s| Some((s.round, value(s, metric)?))).collect()
+}
+
+/// What a block says, in the metric's unit.
+fn value(sample: &Sample, metric: Metric) -> Option<f64> {
+    let stage = match metric {
+        Metric::Stage(stage) => stage,
+        Metric::Events => {
+            let churn = sample.churn.as_ref().filter(|c| c.wall_ns > 0)?;
+            return Some(1e9 * churn.events as f64 / churn.wall_ns as f64);
+        }
+        Metric::Vain => {
+            return Some(sample.churn.as_ref()?.pages_in_vain as f64 / sample.nr_pages.max(1) as f64);
+        }
+        Metric::Whole => return Some(sample.ns_per_page()),
+        Metric::P99 | Metric::Count(_) | Metric::CountRatio(..) => return None,
+    };
+    let stages = sample.stages.as_ref()?;
+    let ns = match stage {
+        Stage::Prepare => stages.prepare_ns,
+        Stage::Walk => stages.walk_ns,
+        Stage::Fault => stages.fault_ns,
+        Stage::Retry => stages.retry_ns,
+        Stage::Consume => stages.consume_ns,
+    };
+    Some(ns as f64 / sample.nr_pages.max(1) as f64)
 }

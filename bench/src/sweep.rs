@@ -1,21 +1,18 @@
-//! One quiet cell, swept by one thread: what `cargo bench` and the doctor time. The measurements of `walkbench run` have
+//! One quiet cell, swept by one thread: what `cargo bench` times. The measurements of `walkbench run` have
 //! their own, with turns, stages and limits.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use walker::addr::PageRange;
 use walker::backend::Backend;
 use walker::backends::{self, Visitor};
 use walker::counters::NoCounts;
-use walker::mirror::{Mirror, RetryPolicy};
+use walker::mirror::RetryPolicy;
 use walker::mm::Errno;
-use walker::request::{Request, Wish};
 use workloads::churn::NO_CHURN;
-use workloads::definition::{self, Definition};
-use workloads::request::RequestKind;
-use workloads::shape::Built;
 
+use crate::measure::matrix::Group;
+use crate::measure::scene::Scene;
 use crate::questions::{CellId, Coordinate, Kind, questions};
 
 /// The cells that answer each question in its headline place: question and ids, in the order of the registry.
@@ -44,43 +41,24 @@ pub fn headlines() -> Vec<(&'static str, Vec<String>)> {
 
 /// See the module.
 pub struct Sweep {
-    table: Table,
-    walks: Vec<Box<dyn Walk>>,
-}
-
-/// The tables, the mirror, and what is asked.
-struct Table {
-    definition: &'static Definition,
-    request: RequestKind,
-    size_bytes: u64,
-    call_pages: u64,
-    seed: u64,
-    wishes: Option<Vec<Wish>>,
-    built: Option<(Built, Mirror)>,
+    /// Gone only if it could not be put back.
+    scene: Option<Scene>,
+    walk: Box<dyn Walk>,
+    is_used: bool,
 }
 
 /// One virtual call a sweep; everything below it is monomorphised.
 trait Walk {
-    fn sweep(&mut self, table: &Table) -> Result<(), Errno>;
+    fn sweep(&mut self, scene: &Scene) -> Result<(), Errno>;
 }
 
 struct With<B>(B);
 
 impl<B: Backend> Walk for With<B> {
-    fn sweep(&mut self, table: &Table) -> Result<(), Errno> {
-        let Some((built, mirror)) = &table.built else { return Ok(()) };
-        let nr_pages = built.range.nr_pages();
-        let mut first = 0;
-        while first < nr_pages {
-            let nr = table.call_pages.min(nr_pages - first);
-            let request = Request {
-                range: PageRange::pages(built.range.start().add_pages(first), nr),
-                default: table.request.default_wish(),
-                per_page: table.wishes.as_deref().map(|w| &w[first as usize..(first + nr) as usize]),
-                owner: 0,
-            };
-            mirror.refresh(&mut self.0, &request, RetryPolicy::AtOnce, &mut NoCounts)?;
-            first += nr;
+    fn sweep(&mut self, scene: &Scene) -> Result<(), Errno> {
+        let mirror = scene.mirror(0);
+        for k in 0..scene.nr_calls() {
+            mirror.refresh(&mut self.0, &scene.request(k), RetryPolicy::AtOnce, &mut NoCounts)?;
         }
         Ok(())
     }
@@ -101,90 +79,43 @@ impl Sweep {
     /// # Errors
     /// An id that is none, a cell with churn or several walkers, or what the builder or the design said.
     pub fn open(id: &str, seed: u64) -> Result<Sweep> {
-        Sweep::open_twins(id, seed, 1)
-    }
-    /// The same with so many of the cell's design, each with arrays of its own, on the same tables.
-    ///
-    /// # Errors
-    /// As [`Sweep::open`].
-    pub fn open_twins(id: &str, seed: u64, twins: usize) -> Result<Sweep> {
-        let cell = CellId::parse(id).with_context(|| {
-            format!("{id}: expected workload@size/request/call_pages/churn/walkers/backend")
-        })?;
-        let get = |c| cell.get(c);
-        if get(Coordinate::Churn) != NO_CHURN || get(Coordinate::Walkers) != "1" {
+        let (group, backend) = id.rsplit_once('/').unwrap_or((id, ""));
+        let group = Group::parse(group)
+            .with_context(|| format!("{id}: expected a cell of `walkbench list cells --profile full`"))?;
+        if group.churn.is_some() || group.walkers != 1 {
             bail!("{id}: expected a cell without churn and with one walker");
         }
-        let definition =
-            definition::find(get(Coordinate::Workload)).with_context(|| format!("{id}: no such workload"))?;
-        let size_bytes =
-            definition::parse_size(get(Coordinate::Size)).with_context(|| format!("{id}: no such size"))?;
-        let request = get(Coordinate::Request).parse().map_err(|_| anyhow!("{id}: no such request"))?;
-        let call_pages =
-            get(Coordinate::CallPages).parse().with_context(|| format!("{id}: no such call size"))?;
-        let make = |_| backends::dispatch(get(Coordinate::Backend), Make(call_pages as usize));
-        let walks = (0..twins).map(make).collect::<Option<Vec<_>>>();
-        let walks = walks.with_context(|| format!("{id}: no such backend"))?;
-        let table = Table { definition, request, size_bytes, call_pages, seed, wishes: None, built: None };
-        let mut sweep = Sweep { table, walks };
-        sweep.table.build()?;
-        for twin in 0..twins {
-            sweep.time(twin, 1)?;
-        }
+        let walk = backends::dispatch(backend, Make(group.call_pages as usize))
+            .with_context(|| format!("{id}: {backend:?} is no backend"))?;
+        let mut sweep = Sweep { scene: Some(Scene::new(group.recipe(seed))?), walk, is_used: false };
+        sweep.time(1)?;
         Ok(sweep)
     }
     /// Pages of a sweep.
     pub fn nr_pages(&self) -> u64 {
-        self.table.built.as_ref().map_or(0, |(built, _)| built.range.nr_pages())
+        self.scene.as_ref().map_or(0, Scene::nr_pages)
     }
-    /// What `n` sweeps of a twin take. Where a sweep faults pages in, the tables are put back before each, untimed.
+    /// What `n` sweeps take. Where a sweep faults pages in, the tables are put back before each, untimed.
     ///
     /// # Errors
     /// What the design or the builder said.
-    ///
-    /// # Panics
-    /// If there are not so many twins.
-    pub fn time(&mut self, twin: usize, n: u64) -> Result<Duration> {
-        let walk = &mut self.walks[twin];
-        if self.table.definition.is_steady(self.table.request) {
-            let start = Instant::now();
-            for _ in 0..n {
-                walk.sweep(&self.table).map_err(failed)?;
-            }
-            return Ok(start.elapsed());
-        }
+    pub fn time(&mut self, n: u64) -> Result<Duration> {
         let mut sum = Duration::ZERO;
-        for _ in 0..n {
-            self.table.reset()?;
+        let is_steady = self.scene.as_ref().is_some_and(Scene::is_steady);
+        let (spans, sweeps) = if is_steady { (1, n) } else { (n, 1) };
+        for _ in 0..spans {
+            if self.is_used && !is_steady {
+                self.scene = self.scene.take().map(Scene::reset).transpose()?;
+            }
+            self.is_used = true;
+            let scene = self.scene.as_ref().context("the tables could not be put back")?;
             let start = Instant::now();
-            walk.sweep(&self.table).map_err(failed)?;
+            for _ in 0..sweeps {
+                self.walk.sweep(scene).map_err(|e| anyhow!("the call returned {e}"))?;
+            }
             sum += start.elapsed();
         }
         Ok(sum)
-    }
-}
-
-fn failed(e: Errno) -> anyhow::Error {
-    anyhow!("the call returned {e}")
-}
-
-impl Table {
-    fn build(&mut self) -> Result<()> {
-        let built = self.definition.shape.build(self.size_bytes, self.seed)?;
-        self.wishes = self.request.wishes(built.range.nr_pages(), self.seed);
-        let mirror = Mirror::new(&built.mm, built.range);
-        self.built = Some((built, mirror));
-        Ok(())
-    }
-    /// The state before the first fault.
-    fn reset(&mut self) -> Result<()> {
-        match &mut self.built {
-            Some((built, _)) if built.can_reset() => Ok(built.reset()?),
-            built => {
-                drop(built.take());
-                self.build()
-            }
-        }
     }
 }
 
@@ -200,16 +131,16 @@ mod tests {
         for (question, cells) in &headlines {
             assert!(!cells.is_empty(), "{question}");
             let mut sweep = Sweep::open(&cells[0], 1).unwrap();
-            assert!(sweep.nr_pages() > 0 && sweep.time(0, 2).unwrap() > Duration::ZERO);
+            assert!(sweep.nr_pages() > 0 && sweep.time(2).unwrap() > Duration::ZERO);
         }
     }
 
     #[test]
     fn nonsense_is_refused() {
         for (id, expected) in [
-            ("dense_4k", "expected workload@size"),
-            ("nothing@2MiB/snapshot/512/none/1/map_order", "no such workload"),
-            ("dense_4k@2MiB/snapshot/512/none/1/nobody", "no such backend"),
+            ("dense_4k", "expected a cell"),
+            ("nothing@2MiB/snapshot/512/none/1/map_order", "expected a cell"),
+            ("dense_4k@2MiB/snapshot/512/none/1/nobody", "is no backend"),
             ("dense_4k@2MiB/snapshot/512/zap-4KiB-o100-uniform-max-t1/1/map_order", "without churn"),
         ] {
             let error = Sweep::open(id, 1).err().unwrap().to_string();

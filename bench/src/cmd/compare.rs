@@ -13,7 +13,7 @@ use crate::compare::{self, Comparison, Row};
 use crate::output::{self, Format};
 use crate::questions::answer::{Effect, Verdict};
 use crate::questions::{CellId, Coordinate, LIMITS, registry_order};
-use crate::record::SCHEMA;
+use crate::record::JSON_SCHEMA;
 use crate::results::Results;
 use crate::tables;
 
@@ -78,7 +78,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode> {
     if args.format == Format::Json {
         let about = |r: &Results| json!({"folder": r.folder, "machine": r.run.machine, "build": r.run.build, "command": r.run.command, "notes": r.notes});
         output::print_json(&json!({
-            "schema": SCHEMA,
+            "schema": JSON_SCHEMA,
             "reference": comparison.reference,
             "runs": runs.iter().map(about).collect::<Vec<_>>(),
             "times_refused": comparison.refused,

@@ -12,6 +12,12 @@ pub(crate) enum Metric {
     Whole,
     /// One stage of them, ns a page.
     Stage(Stage),
+    /// 99 of 100 single operations take no longer, ns.
+    P99,
+    /// What invalidated meanwhile: events a second.
+    Events,
+    /// Pages walked in vain, of each that was wanted.
+    Vain,
     /// An exact count of one sweep.
     Count(Count),
     /// One exact count in units of another.
@@ -56,6 +62,9 @@ impl Metric {
     pub(crate) const fn unit(self) -> &'static str {
         match self {
             Metric::Whole | Metric::Stage(_) => "ns a page",
+            Metric::P99 => "ns",
+            Metric::Events => "events a second",
+            Metric::Vain => "pages walked in vain for each",
             Metric::Count(c) => c.name(),
             Metric::CountRatio(..) => "",
         }
@@ -67,6 +76,9 @@ impl fmt::Display for Metric {
         match self {
             Metric::Whole => f.write_str("whole"),
             Metric::Stage(s) => f.write_str(s.name()),
+            Metric::P99 => f.write_str("p99"),
+            Metric::Events => f.write_str("events"),
+            Metric::Vain => f.write_str("vain"),
             Metric::Count(c) => f.write_str(c.name()),
             Metric::CountRatio(a, b) => write!(f, "{}/{}", a.name(), b.name()),
         }
@@ -76,15 +88,21 @@ impl fmt::Display for Metric {
 impl FromStr for Metric {
     type Err = String;
     fn from_str(s: &str) -> Result<Metric, String> {
-        if s == "whole" {
-            return Ok(Metric::Whole);
+        match s {
+            "whole" => return Ok(Metric::Whole),
+            "p99" => return Ok(Metric::P99),
+            "events" => return Ok(Metric::Events),
+            "vain" => return Ok(Metric::Vain),
+            _ => {}
         }
         if let Some(stage) = Stage::ALL.into_iter().find(|stage| stage.name() == s) {
             return Ok(Metric::Stage(stage));
         }
         let count = |name: &str| {
             let found = Count::ALL.iter().copied().find(|c| c.name() == name);
-            found.ok_or_else(|| format!("metric {s:?}: expected whole, a stage, a count or count/count"))
+            found.ok_or_else(|| {
+                format!("metric {s:?}: expected whole, a stage, p99, events, vain, a count or count/count")
+            })
         };
         match s.split_once('/') {
             Some((a, b)) => Ok(Metric::CountRatio(count(a)?, count(b)?)),

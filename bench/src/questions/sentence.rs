@@ -105,7 +105,8 @@ fn value(compare: &Compare, point: &Point, a: &CellId) -> String {
 /// ` in walk`, where the metric is a part of the whole.
 fn part(metric: Metric) -> String {
     match metric {
-        Metric::Whole | Metric::Count(_) => String::new(),
+        Metric::Whole | Metric::Count(_) | Metric::Events | Metric::Vain => String::new(),
+        Metric::P99 => ", p99 of single operations".to_owned(),
         Metric::Stage(stage) => format!(", {} alone", stage.name()),
         Metric::CountRatio(..) => format!(" in {metric}"),
     }
@@ -150,6 +151,8 @@ fn than(effect: &Effect, metric: Metric, b_is: &str) -> String {
     let r = effect.ratio;
     let (verb, what) = match metric {
         Metric::Count(c) => ("has", format!(" {}", c.name())),
+        Metric::Events => ("lets through", " events a second".to_owned()),
+        Metric::Vain => ("walks", " pages in vain".to_owned()),
         _ => ("costs", String::new()),
     };
     let in_percent = (0.5..2.0).contains(&r);

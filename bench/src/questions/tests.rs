@@ -43,7 +43,7 @@ fn nothing_that_a_question_awaits_is_there() {
     let commands = crate::cli::Cli::command();
     let cells = cells();
     for q in questions() {
-        let Awaiting { backends, workloads, commands: awaited, churn } = &q.awaiting;
+        let Awaiting { backends, workloads, commands: awaited, cells: patterns } = &q.awaiting;
         for b in backends {
             assert!(walker::backends::find(b).is_none(), "{}: {b} is there; ask for it", q.id);
         }
@@ -54,8 +54,12 @@ fn nothing_that_a_question_awaits_is_there() {
         for c in awaited {
             assert!(commands.find_subcommand(c).is_none(), "{}: walkbench {c} is there; ask for it", q.id);
         }
-        let has_churn = cells.iter().any(|c| c.get(Coordinate::Churn) != workloads::churn::NO_CHURN);
-        assert!(!churn || !has_churn, "{}: there are cells with churn; ask for them", q.id);
+        for patterns in patterns {
+            let patterns = patterns.iter().map(|(c, p)| (*c, vec![p.clone()])).collect();
+            let selector = Selector::new(&patterns).unwrap();
+            let found = cells.iter().find(|c| selector.matches(c));
+            assert!(found.is_none(), "{}: {found:?} is there; ask for it", q.id);
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Block, CellFacts, Results};
+use super::{CellFacts, Results};
 use crate::measure::member::What;
 use crate::measure::order::Rng;
 use crate::measure::stages::Stages;
 use crate::questions::CellId;
-use crate::record::Run;
+use crate::record::{Line, Run, Sample};
 
 /// Cells with their true ns a page; noise of rounds and launches in per cent.
 pub(crate) struct Made {
@@ -51,7 +51,7 @@ impl Made {
             }
             (percent / 100.0 * (sum - 6.0)).exp()
         };
-        let mut blocks = Vec::new();
+        let mut lines = Vec::new();
         for launch in 0..self.launches {
             for (id, ns) in &self.cells {
                 let cell = CellId::parse(id).expect("an id");
@@ -61,19 +61,24 @@ impl Made {
                     let nr_pages = 1_000_000;
                     let block_ns = (ns * offset * noise(self.round_percent) * nr_pages as f64) as u64;
                     let stages = Stages { prepare_ns: 0, walk_ns: block_ns / 2, ..Stages::default() };
-                    let block = |what, stages| Block {
+                    let block = |what, stages| Sample {
+                        launch,
                         group: cell.group(),
                         member: id.rsplit('/').next().expect("a backend").to_owned(),
-                        launch,
                         round,
+                        turn: 0,
                         what,
                         nr_pages,
+                        nr_calls: 1,
                         block_ns,
+                        thread_ns: Vec::new(),
                         stages,
-                        is_disturbed: false,
+                        involuntary_switches: Some(0),
+                        stolen_ticks: None,
+                        churn: None,
                     };
-                    blocks.push(block(What::Whole, None));
-                    blocks.push(block(What::Stages, Some(stages)));
+                    lines.push(Line::Block(block(What::Whole, None)));
+                    lines.push(Line::Block(block(What::Stages, Some(stages))));
                 }
             }
         }
@@ -83,7 +88,7 @@ impl Made {
             ..CellFacts::default()
         });
         let facts = facts.filter(|f| walker::backends::find(f.id.rsplit('/').next().unwrap_or("")).is_some());
-        Results::new(Path::new("made"), run(), facts.collect(), blocks)
+        Results::new(Path::new("made"), run(), facts.collect(), lines)
     }
 }
 

@@ -1,81 +1,63 @@
 //! A cell against itself: what the machine adds where nothing differs.
 //!
-//! Each launch is a process of its own, as in `walkbench run`: code, tables and frames are placed anew. Within it two of
-//! the same design, with arrays of their own, take turns on the same tables.
+//! The measurement is `walkbench run` itself, with a twin beside each backend: whatever the two differ by is noise.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::measure::order::Rng;
+use crate::interrupt;
+use crate::questions::{CellId, Metric};
+use crate::results::Results;
 use crate::stats::{Estimate, Sorted, components, estimate, launches_needed, log_ratio};
-use crate::sweep::Sweep;
 
 /// One that reads, one that faults; small enough to build in a launch.
 const CELLS: [&str; 2] =
     ["dense_4k@16MiB/snapshot/512/none/1/map_order", "absent_4k@16MiB/fault_write/512/none/1/map_order"];
-const ROUNDS: u32 = 24;
-/// What a block should last.
-const BLOCK: Duration = Duration::from_millis(2);
+/// What they match and nothing else does.
+const FILTER: &str = "^(dense_4k@16MiB/snapshot|absent_4k@16MiB/fault_write)/512/none/1/map_order$";
+/// Behind the name of a twin.
+const TWIN: &str = "+aa";
+/// Launches of the process.
+const LAUNCHES: &str = "12";
+/// Seconds that all of them together aim at.
+const BUDGET: &str = "30";
 /// Effects that are asked about.
 const EFFECTS: [f64; 3] = [1.0, 2.0, 5.0];
 
-/// What a launch saw.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Launch {
-    /// For each cell the nanoseconds of both sides, round by round.
-    cells: Vec<Vec<(u64, u64)>>,
-}
-
-/// Measures as a launch.
-///
-/// # Errors
-/// What the builder or the design said.
-pub(crate) fn launch(number: u32) -> Result<Launch> {
-    let mut cells = Vec::new();
-    for id in CELLS {
-        let mut sweep = Sweep::open_twins(id, 1, 2)?;
-        let mut rng = Rng::new(u64::from(number), id);
-        // A probe that was interrupted would make every block too short.
-        let probes = [sweep.time(0, 1)?, sweep.time(1, 1)?, sweep.time(0, 1)?];
-        let one = probes.into_iter().min().unwrap_or(BLOCK).max(Duration::from_nanos(1));
-        let n = (BLOCK.as_nanos() / one.as_nanos()).max(1) as u64;
-        let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
-            // ABBA or BAAB: a drift within a round falls on both sides alike.
-            let first = (rng.next() >> 63) as usize;
-            let mut ns = [0; 2];
-            for side in [first, 1 - first, 1 - first, first] {
-                ns[side] += sweep.time(side, n)?.as_nanos() as u64;
-            }
-            rounds.push((ns[0], ns[1]));
-        }
-        cells.push(rounds);
-    }
-    Ok(Launch { cells })
-}
-
-/// Starts a launch and waits for it.
+/// Measures; none if Ctrl-C ended it.
 ///
 /// # Errors
 /// When it cannot be started, or fails.
-pub(crate) fn spawn(number: u32) -> Result<Launch> {
+pub(crate) fn measure() -> Result<Option<Results>> {
+    let folder = tempfile::tempdir().context("a folder for the results")?;
+    let out = folder.path().join("run");
     let program = std::env::current_exe().context("the program's own path")?;
-    let output = Command::new(program)
-        .args(["doctor", "--launch", &number.to_string()])
+    // Its progress bar is the doctor's.
+    let status = Command::new(program)
+        .args([
+            "run",
+            "--control",
+            "aa",
+            "--launches",
+            LAUNCHES,
+            "--budget",
+            BUDGET,
+            "--filter",
+            FILTER,
+            "--out",
+        ])
+        .arg(&out)
         .stdin(Stdio::null())
-        .output()
-        .context("starting a launch")?;
-    if !output.status.success() {
-        bail!(
-            "launch {number} ended with {}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        .stdout(Stdio::null())
+        .status()
+        .context("starting walkbench run")?;
+    match status.code() {
+        Some(0) => Results::load(&out).map(Some),
+        Some(code) if code == i32::from(interrupt::EXIT_CODE) => Ok(None),
+        _ => bail!("walkbench run --control aa ended with {status}"),
     }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("launch {number}: what it printed"))
 }
 
 /// The noise of one cell.
@@ -85,8 +67,8 @@ pub(crate) struct Noise {
     pub(crate) id: String,
     /// Launches.
     pub(crate) launches: usize,
-    /// Rounds in each.
-    pub(crate) rounds: u32,
+    /// Rounds in a launch, on average.
+    pub(crate) rounds: f64,
     /// One side against the other, which is the same.
     pub(crate) ratio: Option<Estimate>,
     /// Standard deviation of a round around its launch, in per cent.
@@ -100,62 +82,69 @@ pub(crate) struct Noise {
 }
 
 /// Takes the launches apart.
-pub(crate) fn noise(launches: &[Launch]) -> Vec<Noise> {
-    let each = CELLS.iter().enumerate().filter_map(|(i, id)| {
-        let pairs: Vec<&Vec<(u64, u64)>> = launches.iter().filter_map(|l| l.cells.get(i)).collect();
-        let rounds = |pairs: &[(u64, u64)]| -> Vec<(f64, f64)> {
-            pairs.iter().map(|(a, b)| (*a as f64, *b as f64)).collect()
-        };
-        let logs: Vec<Vec<f64>> =
-            pairs.iter().map(|p| rounds(p).into_iter().map(|(a, b)| (a / b).ln()).collect()).collect();
-        let medians: Vec<f64> = pairs.iter().filter_map(|p| log_ratio(rounds(p).into_iter())).collect();
-        let c = components(&logs)?;
-        let sd = Sorted::new(medians.clone())?.sd();
-        let percent = |sd: f64| 100.0 * sd;
-        Some(Noise {
-            id: (*id).to_owned(),
-            launches: launches.len(),
-            rounds: ROUNDS,
-            ratio: estimate(&medians),
-            within_percent: percent(c.within.sqrt()),
-            between_percent: percent(c.between.sqrt()),
-            launch_percent: percent(sd),
-            needed: EFFECTS.iter().map(|e| (*e, launches_needed(sd, *e))).collect(),
-        })
-    });
-    each.collect()
+pub(crate) fn noise(results: &Results) -> Vec<Noise> {
+    CELLS.iter().filter_map(|id| of_cell(results, id)).collect()
+}
+
+fn of_cell(results: &Results, id: &str) -> Option<Noise> {
+    let (a, b) = (CellId::parse(id)?, CellId::parse(&format!("{id}{TWIN}"))?);
+    let launches: Vec<Vec<(f64, f64)>> = results.pairs(&a, &b, Metric::Whole).into_values().collect();
+    let logs: Vec<Vec<f64>> =
+        launches.iter().map(|pairs| pairs.iter().map(|(a, b)| (a / b).ln()).collect()).collect();
+    let medians: Vec<f64> = launches.iter().filter_map(|pairs| log_ratio(pairs.iter().copied())).collect();
+    let c = components(&logs)?;
+    let sd = Sorted::new(medians.clone())?.sd();
+    Some(Noise {
+        id: id.to_owned(),
+        launches: c.launches,
+        rounds: c.rounds as f64 / c.launches as f64,
+        ratio: estimate(&medians),
+        within_percent: 100.0 * c.within.sqrt(),
+        between_percent: 100.0 * c.between.sqrt(),
+        launch_percent: 100.0 * sd,
+        needed: EFFECTS.iter().map(|e| (*e, launches_needed(sd, *e))).collect(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::testing::Made;
+
+    #[test]
+    fn the_filter_takes_the_cells_and_nothing_else() {
+        let filter = regex::Regex::new(FILTER).unwrap();
+        let all = crate::questions::all_cells();
+        let taken: Vec<String> =
+            all.iter().map(ToString::to_string).filter(|id| filter.is_match(id)).collect();
+        let mut cells = CELLS.map(str::to_owned);
+        cells.sort();
+        assert_eq!(taken, cells);
+    }
 
     #[test]
     fn planted_noise_comes_out_and_decides_the_launches() {
-        let mut rng = Rng::new(5, "noise");
-        let mut wobble = |percent: f64| {
-            let sum: f64 = (0..12).map(|_| (rng.next() >> 11) as f64 / (1u64 << 53) as f64).sum();
-            (percent / 100.0 * (sum - 6.0)).exp()
+        let id = CELLS[0];
+        let twin = format!("{id}{TWIN}");
+        let made = Made {
+            launches: 200,
+            rounds: 24,
+            round_percent: 2.0 / 2f64.sqrt(),
+            launch_percent: 0.5 / 2f64.sqrt(),
+            ..Made::new(&[(id, 2.0), (&twin, 2.0)])
         };
-        let mut made = |within: f64, between: f64| -> Vec<Launch> {
-            let mut launch = || {
-                let mut cell = || {
-                    let offset = wobble(between);
-                    (0..ROUNDS).map(|_| ((1e7 * offset * wobble(within)) as u64, 10_000_000)).collect()
-                };
-                Launch { cells: vec![cell(), cell()] }
-            };
-            (0..200).map(|_| launch()).collect()
-        };
-        let noise = noise(&made(2.0, 0.5));
-        assert_eq!(noise.len(), 2);
-        assert!((noise[0].within_percent - 2.0).abs() < 0.1, "{noise:?}");
-        assert!((noise[0].between_percent - 0.5).abs() < 0.15, "{noise:?}");
-        // What a launch reports scatters by its own part and what 24 rounds leave of theirs.
-        assert!((noise[0].launch_percent - 0.71).abs() < 0.12, "{noise:?}");
-        let needed: Vec<usize> = noise[0].needed.iter().map(|(_, n)| n.unwrap()).collect();
+        let noise = noise(&made.results());
+        assert_eq!(noise.len(), 1, "the other cell was not measured");
+        let n = &noise[0];
+        assert_eq!((n.launches, n.rounds), (200, 24.0));
+        assert!((n.within_percent - 2.0).abs() < 0.1, "{n:?}");
+        assert!((n.between_percent - 0.5).abs() < 0.15, "{n:?}");
+        // What a launch reports scatters by its own part and by what 24 rounds leave of theirs.
+        assert!((n.launch_percent - 0.71).abs() < 0.12, "{n:?}");
+        let needed: Vec<usize> = n.needed.iter().map(|(_, n)| n.unwrap()).collect();
         assert!(needed[0] > needed[1] && needed[1] >= needed[2] && needed[2] == 6, "{needed:?}");
-        assert!(!noise[0].ratio.unwrap().excludes(1.0));
-        assert!(super::noise(&made(1.0, 0.0)[..1]).is_empty(), "one launch says nothing of launches");
+        assert!(!n.ratio.unwrap().excludes(1.0));
+        let one = Made { launches: 1, ..made };
+        assert!(super::noise(&one.results()).is_empty(), "one launch says nothing of launches");
     }
 }

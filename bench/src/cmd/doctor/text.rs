@@ -50,9 +50,9 @@ pub(crate) fn text(
         table.add_row(row);
     }
     text += &tables::lines(&table);
-    let (launches, rounds) = noise.first().map_or((0, 0), |n| (n.launches, n.rounds));
+    let (launches, rounds) = noise.first().map_or((0, 0.0), |n| (n.launches, n.rounds));
     text += &format!(
-        "\nround      around its launch; launch: beyond what its rounds explain; both: of a launch's median of {rounds}\n\
+        "\nround      around its launch; launch: beyond what its rounds explain; both: of a launch's median of {rounds:.0}\n\
          launches   that find the effect four times out of five, from {launches} launches seen here; six at least\n"
     );
     text
@@ -78,7 +78,7 @@ mod tests {
         let noise = Noise {
             id: "absent_4k@16MiB/fault_write/512/none/1/map_order".to_owned(),
             launches: 12,
-            rounds: 24,
+            rounds: 24.0,
             ratio: crate::stats::estimate(&[0.01, 0.02, 0.0, 0.015, -0.01, 0.03]),
             within_percent: 12.5,
             between_percent: 0.33,

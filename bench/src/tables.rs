@@ -114,19 +114,30 @@ fn figure(ns: Option<&Interval>, x_decode: Option<&Interval>) -> String {
 
 /// A sentence in lines that fit, indented by two, its later lines by four.
 fn wrapped(note: &str) -> String {
-    let mut text = String::from(" ");
-    let mut column = 1;
-    for word in note.split(' ') {
-        let width = word.chars().count() + 1;
-        if column + width > usize::from(WIDTH) && column > 4 {
-            text += "\n   ";
-            column = 3;
+    paragraph(note, 2, 4) + "\n"
+}
+
+/// A sentence in lines that fit, its first one indented by `first`, the others by `later`. Words that do not fit a line
+/// stand alone in theirs.
+pub(crate) fn paragraph(text: &str, first: usize, later: usize) -> String {
+    let mut out = " ".repeat(first);
+    let (mut column, mut is_begun) = (first, false);
+    for word in text.split_whitespace() {
+        let width = word.chars().count();
+        if is_begun && column + 1 + width > usize::from(WIDTH) {
+            out += "\n";
+            out += &" ".repeat(later);
+            (column, is_begun) = (later, false);
         }
-        text += " ";
-        text += word;
+        if is_begun {
+            out.push(' ');
+            column += 1;
+        }
+        out += word;
         column += width;
+        is_begun = true;
     }
-    text + "\n"
+    out
 }
 
 /// What stands beneath a table: errors, skips, marks.

@@ -22,7 +22,9 @@ use crate::measure::order::Rng;
 use crate::measure::runner::{Block, Plan, Stage, run_group};
 use crate::output::{self, Format};
 use crate::progress::Progress;
+use crate::questions;
 use crate::record::{self, Recorder, Run, SCHEMA, Sample, Skip, State};
+use crate::results::Results;
 use crate::tables;
 
 /// Measure, record every block, print tables
@@ -158,9 +160,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
             "state": run.state,
             "cells": run.cells,
             "skips": run.skips,
-            "questions": [],
+            "questions": questions::answers(&Results::load(recorder.folder())?),
         }))?,
-        Format::Text => output::print(&(tables::results(&results) + &beneath(&run, &results, &recorder)))?,
+        Format::Text => {
+            let answers = questions::answers(&Results::load(recorder.folder())?);
+            let text = tables::results(&results) + &questions::text::answers(&answers) + "\n";
+            output::print(&(text + &beneath(&run, &results, &recorder)))?;
+        }
     }
     if run.state == State::Interrupted {
         eprintln!(

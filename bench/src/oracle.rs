@@ -140,15 +140,12 @@ fn reports_hint(mm: &Mm, addr: VirtAddr, got: PageView, backend: &str) -> bool {
         && write == Some(false)
 }
 
-/// Whether `backend` takes NUMA hints of base pages for present and readable: see [`may_report_hint`].
-pub(crate) fn reads_hints(backend: &str) -> bool {
-    may_report_hint(backend, Level::Pte)
-}
-
 /// What a device that `backend` fills may hold beside what the tables give the processor.
 pub(crate) fn audit_rules(backend: &str, owner: u64) -> Rules {
     let owns_all_devices = matches!(backend, "pfn_bits" | "driver_format");
-    Rules { owner, reads_hints: reads_hints(backend), owns_all_devices }
+    let levels = [Level::Pmd, Level::Pte];
+    let reads_hints = levels.into_iter().find(|&level| may_report_hint(backend, level));
+    Rules { owner, reads_hints, owns_all_devices }
 }
 
 /// Compares an answer that was right at some moment of the call with the tables as they stand now, when something may
@@ -169,14 +166,13 @@ pub(crate) fn check_gives(
     for i in 0..request.range.nr_pages() as usize {
         let addr = request.range.start().add_pages(i as u64);
         let (expected, got, wish) = (truth(at, addr, request.owner), view(i), request.wish(i));
-        let hint = reads_hints(backend) && is_hint(at, addr);
         let (given, fulfilled) = match got {
             PageView::Mapped { pfn, write, device, .. } => match expected {
                 Truth::Mapped { pfn: p, write: w, device: d, .. } => {
                     let given = pfn == p && (w || write != Some(true)) && device.is_none_or(|x| x == d);
                     (given, wish != Wish::Write || w)
                 }
-                _ => (hint && write != Some(true), wish != Wish::Write),
+                _ => (reports_hint(mm, addr, got, backend), wish != Wish::Write),
             },
             PageView::Error => (expected == Truth::Error, wish == Wish::None),
             PageView::Absent => (expected != Truth::Error, wish == Wish::None),
@@ -192,11 +188,6 @@ pub(crate) fn check_gives(
         }
     }
     Ok(lost)
-}
-
-/// Whether a NUMA hint stands at `addr`, as a base page.
-fn is_hint(at: Locked<'_>, addr: VirtAddr) -> bool {
-    at.mm.lookup(addr, Level::Pte).is_ok_and(|slot| slot.read().is_present() && slot.read().is_protnone())
 }
 
 /// Whether `got` says nothing that is untrue.

@@ -113,7 +113,17 @@ fn verify_finds_no_difference_and_counts_exactly() {
     assert_eq!(report["cells"], counts.len());
     let snapshot = &counts["dense_4k@2MiB/snapshot/512/none/1/map_order"];
     assert_eq!((snapshot["ptes_visited"].as_u64(), snapshot["faults_issued"].as_u64()), (Some(512), Some(0)));
-    // The same again, to the last digit.
+    // Under churn of every kind, with events that happened and devices that were audited.
+    let kinds = workloads::churn::ChurnKind::ALL;
+    for kind in kinds {
+        let of = |count: &str| -> u64 {
+            let ids = counts.iter().filter(|(id, _)| id.contains(&format!("/{}-", kind.name())));
+            ids.filter(|(id, _)| id.ends_with("/map_order")).map(|(_, c)| c[count].as_u64().unwrap()).sum()
+        };
+        assert!(of("churn_events") > 0 && of("entries_audited") > 0, "{}", kind.name());
+        assert!(of("retries") > 0, "{}: nothing collided", kind.name());
+    }
+    // The same again, to the last digit, in another process.
     let again = json(&walkbench(&["verify", "--filter", "map_order", "--format", "json"]));
     for (id, counts_again) in again["counts"].as_object().unwrap() {
         assert_eq!(counts_again, &counts[id], "{id}");
@@ -242,6 +252,26 @@ fn ctrl_c_keeps_what_was_measured_and_exits_with_130() {
     let run: Value = serde_json::from_slice(&fs::read(folder.path().join("mine/run.json")).unwrap()).unwrap();
     assert_eq!(run["state"], "interrupted");
     assert!(stderr(&output).contains("stopped by Ctrl-C"));
+}
+
+#[test]
+fn soak_prints_its_tally_and_refuses_what_cannot_happen() {
+    let output = walkbench(&["soak", "--pages", "1", "--format", "json"]);
+    let tally = json(&output);
+    assert_eq!((code(&output), tally["nr_violations"].as_u64()), (Some(0), Some(0)), "{tally}");
+    assert!(tally["pages_mirrored"].as_u64().unwrap() > 0 && tally["stops"].as_u64().unwrap() > 0);
+    let text = walkbench(&["soak", "--pages", "1", "--churn", "zap-64KiB-o100-sweep-1000ps-t2"]);
+    assert_eq!(code(&text), Some(0));
+    assert!(String::from_utf8(text.stdout).unwrap().contains("violations"));
+    for (churn, message) in [
+        ("zap-64KiB", "KIND-SPAN-oOVERLAP"),
+        ("zap-1GiB-o100-sweep-max-t1", "a span no longer than the size"),
+        ("zap-64KiB-o100-sweep-max-t1-", "KIND-SPAN"),
+    ] {
+        let output = walkbench(&["soak", "--pages", "1", "--churn", churn]);
+        assert_eq!(code(&output), Some(2), "{churn}");
+        assert!(stderr(&output).contains(message), "{churn}: {}", stderr(&output));
+    }
 }
 
 #[test]

@@ -71,8 +71,8 @@ impl core::error::Error for Violation {}
 pub struct Rules {
     /// The owner of the device memory that the caller may use as its own; 0 for none.
     pub owner: u64,
-    /// NUMA hints of base pages count as present and readable: what the designs until 5.7 do, see their files.
-    pub reads_hints: bool,
+    /// NUMA hints up to this level count as present and readable: what the designs until 5.7 do, see their files.
+    pub reads_hints: Option<Level>,
     /// Device memory of whomever counts as the caller's own: what the designs until 5.6 do, which know no owners.
     pub owns_all_devices: bool,
 }
@@ -131,7 +131,7 @@ fn gives(mm: &Mm, e: Entry, level: Level, addr: VirtAddr, held: DeviceEntry, rul
         return false;
     }
     if e.is_protnone() {
-        return rules.reads_hints && level == Level::Pte && !held.is_write();
+        return rules.reads_hints.is_some_and(|up_to| level <= up_to) && !held.is_write();
     }
     e.is_write() || !held.is_write()
 }

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use walker::addr::{PageRange, VirtAddr};
+use walker::addr::{Level, PageRange, VirtAddr};
 use walker::audit::{self, Rules};
 use walker::backend::{Backend, Capability};
 use walker::backends::{self, Visitor};
@@ -71,7 +71,11 @@ impl Visitor for Sweeps<'_> {
         let mut time = VirtualTime::new(self.churn, &ground, self.seed);
         let mut backend = B::new(CALL_PAGES as usize);
         let rules = Rules {
-            reads_hints: matches!(B::INFO.id, "pfn_bits" | "driver_format" | "range_default"),
+            reads_hints: match B::INFO.id {
+                "pfn_bits" | "driver_format" => Some(Level::Pte),
+                "range_default" => Some(Level::Pmd),
+                _ => None,
+            },
             ..Rules::default()
         };
         let (mut gave_up, mut audited) = (0, 0);
@@ -403,7 +407,7 @@ fn the_audit_catches_each_mutant_of_the_protocol() {
 fn the_audit_of_struct_pages_sees_a_mapping_that_is_not_counted() {
     let built = DENSE.build(SIZE, 1).unwrap();
     assert_eq!(audit::pages(&built.mm), Ok(built.range.nr_pages()));
-    let slot = built.mm.lookup(built.range.start(), walker::addr::Level::Pte).unwrap();
+    let slot = built.mm.lookup(built.range.start(), Level::Pte).unwrap();
     let pfn = slot.read().pfn();
     built.mm.phys().page(pfn).add_pte_mappings(1);
     assert_eq!(audit::pages(&built.mm).unwrap_err().pfn, pfn);

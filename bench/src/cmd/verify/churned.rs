@@ -163,7 +163,9 @@ impl<B: Backend> Sweeps<'_, B> {
                 let n = group.call_pages.min(range.nr_pages() - first);
                 let part = PageRange::pages(range.start().add_pages(first), n);
                 let own = wishes.as_deref().map(|w| &w[first as usize..(first + n) as usize]);
-                self.call(group, &group.request.request(part, own))?;
+                for request in group.request.requests(part, own) {
+                    self.call(group, &request)?;
+                }
                 first += n;
             }
         }
@@ -186,9 +188,7 @@ impl<B: Backend> Sweeps<'_, B> {
             if B::INFO.id == NOOP || wrong.is_some() {
                 return;
             }
-            // Hints are told apart by the looser check alone.
-            let quiet = time.played() == before && !oracle::reads_hints(B::INFO.id);
-            let checked = if quiet {
+            let checked = if time.played() == before {
                 oracle::check(mm, part, |i| backend.view(i), B::INFO.id).map(|d| d.lost_wishes)
             } else {
                 oracle::check_gives(mm, part, |i| backend.view(i), B::INFO.id)

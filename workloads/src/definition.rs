@@ -5,7 +5,7 @@
 //! title = "Every page present, frames shuffled"
 //! analysis = "Why it exists, what it decides, its evidence."
 //! requires = ["snapshot"]               # capabilities beside those that the requests imply; never a backend
-//! requests = ["snapshot", "fault_read", "read_all_write_1pct"]
+//! requests = ["snapshot", "fault_read", "read_all_write_1pct"]   # no more than every page can fulfil
 //!
 //! [shape.dense_4k]                      # one shape with its parameters: see `ShapeSpec`
 //! run_pages = 1

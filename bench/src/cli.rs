@@ -5,6 +5,7 @@ use crate::cmd::completions::CompletionsArgs;
 use crate::cmd::conform::ConformArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::run::RunArgs;
+use crate::cmd::soak::SoakArgs;
 use crate::cmd::speed::SpeedArgs;
 use crate::cmd::verify::VerifyArgs;
 
@@ -20,6 +21,7 @@ Examples:
   walkbench run --filter '^dense_4k@16MiB/snapshot/512/'
   walkbench list cells --filter fault_write    what `run` would measure
   walkbench verify                             every answer against the oracle, exact counts
+  walkbench soak                               every answer again, under churn of every kind at once
   walkbench speed                              how far the model is from what the machine allows
 
 Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C.
@@ -36,6 +38,7 @@ pub(crate) enum Command {
     List(ListArgs),
     Verify(VerifyArgs),
     Conform(ConformArgs),
+    Soak(SoakArgs),
     Speed(SpeedArgs),
     Capture(CaptureArgs),
     Completions(CompletionsArgs),

@@ -5,5 +5,6 @@ pub(crate) mod completions;
 pub(crate) mod conform;
 pub(crate) mod list;
 pub(crate) mod run;
+pub(crate) mod soak;
 pub(crate) mod speed;
 pub(crate) mod verify;

@@ -7,6 +7,7 @@ use std::fmt;
 
 use walker::addr::{Level, Pfn, VirtAddr};
 use walker::arch::Entry;
+use walker::audit::Rules;
 use walker::backend::PageView;
 use walker::mm::vma::VmFlags;
 use walker::mm::{Locked, Mm};
@@ -137,6 +138,65 @@ fn reports_hint(mm: &Mm, addr: VirtAddr, got: PageView, backend: &str) -> bool {
         && entry.is_protnone()
         && pfn == entry.pfn().add(within)
         && write == Some(false)
+}
+
+/// Whether `backend` takes NUMA hints of base pages for present and readable: see [`may_report_hint`].
+pub(crate) fn reads_hints(backend: &str) -> bool {
+    may_report_hint(backend, Level::Pte)
+}
+
+/// What a device that `backend` fills may hold beside what the tables give the processor.
+pub(crate) fn audit_rules(backend: &str, owner: u64) -> Rules {
+    let owns_all_devices = matches!(backend, "pfn_bits" | "driver_format");
+    Rules { owner, reads_hints: reads_hints(backend), owns_all_devices }
+}
+
+/// Compares an answer that was right at some moment of the call with the tables as they stand now, when something may
+/// have happened in between that needs no event: a page that was absent may be there, a right may have grown. What the
+/// answer does give, the tables must give. Returns how many wishes were not fulfilled, as [`check`].
+///
+/// # Errors
+/// The first page that differs, or whose wish was not fulfilled.
+pub(crate) fn check_gives(
+    mm: &Mm,
+    request: &Request<'_>,
+    view: impl Fn(usize) -> PageView,
+    backend: &str,
+) -> Result<u64, Mismatch> {
+    let vmas = mm.mmap_read();
+    let at = mm.locked(&vmas);
+    let mut lost = 0;
+    for i in 0..request.range.nr_pages() as usize {
+        let addr = request.range.start().add_pages(i as u64);
+        let (expected, got, wish) = (truth(at, addr, request.owner), view(i), request.wish(i));
+        let hint = reads_hints(backend) && is_hint(at, addr);
+        let (given, fulfilled) = match got {
+            PageView::Mapped { pfn, write, device, .. } => match expected {
+                Truth::Mapped { pfn: p, write: w, device: d, .. } => {
+                    let given = pfn == p && (w || write != Some(true)) && device.is_none_or(|x| x == d);
+                    (given, wish != Wish::Write || w)
+                }
+                _ => (hint && write != Some(true), wish != Wish::Write),
+            },
+            PageView::Error => (expected == Truth::Error, wish == Wish::None),
+            PageView::Absent => (expected != Truth::Error, wish == Wish::None),
+            PageView::Unreached => (false, false),
+        };
+        if !given {
+            return Err(Mismatch { addr, expected, got, wish: None });
+        }
+        if !fulfilled && may_lose_wishes(backend, request) {
+            lost += 1;
+        } else if !fulfilled {
+            return Err(Mismatch { addr, expected, got, wish: Some(wish) });
+        }
+    }
+    Ok(lost)
+}
+
+/// Whether a NUMA hint stands at `addr`, as a base page.
+fn is_hint(at: Locked<'_>, addr: VirtAddr) -> bool {
+    at.mm.lookup(addr, Level::Pte).is_ok_and(|slot| slot.read().is_present() && slot.read().is_protnone())
 }
 
 /// Whether `got` says nothing that is untrue.

@@ -235,7 +235,7 @@ fn ctrl_c_keeps_what_was_measured_and_exits_with_130() {
 fn completions_know_the_sub_commands_and_help_shows_examples() {
     let script = String::from_utf8(walkbench(&["completions", "bash"]).stdout).unwrap();
     let help = String::from_utf8(walkbench(&["--help"]).stdout).unwrap();
-    for command in ["run", "list", "verify", "conform", "speed", "capture", "completions"] {
+    for command in ["run", "list", "verify", "conform", "soak", "speed", "capture", "completions"] {
         assert!(script.contains(&format!("walkbench__subcmd__{command}")) || script.contains(command));
         assert!(help.contains(command));
     }

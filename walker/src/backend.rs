@@ -8,8 +8,8 @@
 
 use crate::addr::{PageRange, Pfn};
 use crate::counters::Counters;
-use crate::mirror::DeviceTable;
-use crate::mm::{Errno, Mm};
+use crate::device_table::DeviceTable;
+use crate::mm::{Errno, Locked, Mm};
 use crate::notifier::Subscription;
 use crate::request::Request;
 
@@ -178,7 +178,28 @@ pub trait Backend: Send + Sized + 'static {
     ///
     /// # Errors
     /// What the API returns; slots before the failure hold answers where the API promises that.
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno>;
+    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
+        let vmas = mm.mmap_read();
+        self.walk_locked(mm.locked(&vmas), sub, seq, c)
+    }
+
+    /// As [`Backend::walk`] under the caller's mmap lock, of either kind.
+    ///
+    /// # Errors
+    /// As there.
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno>;
+
+    /// For designs that retry inside the call: at most so many passes without progress, none for no limit. Returns
+    /// whether this is one; its -EBUSY is final then, and the caller's own policy has nothing left to decide.
+    fn bound_passes(&mut self, _passes: Option<u32>) -> bool {
+        false
+    }
 
     /// Stage 3. Writes device entries from the answer. The caller holds the device's lock and has validated.
     fn consume<C: Counters>(&mut self, device: &mut DeviceTable, c: &mut C);

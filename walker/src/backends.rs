@@ -17,26 +17,31 @@ pub mod compound_flag;
 mod contracts;
 pub mod driver;
 pub mod driver_format;
+pub mod exact_fault;
+pub mod extents;
 pub mod fixed;
 pub mod fixed_flags;
 pub mod hmm_core;
 pub mod hmm_old;
+pub mod hoisted_mask;
 pub mod map_order;
 pub mod noop;
 pub mod oracle;
 pub mod pfn_bits;
 pub mod range_default;
+pub mod sparse_list;
 pub mod split_arrays;
 pub mod sticky_flags;
 pub mod struct_page;
 #[cfg(all(test, not(loom)))]
 mod truth_table;
 pub mod unlocked;
+pub mod wide_scan;
 
 use crate::addr::PageRange;
 use crate::backend::{Backend, Info};
 use crate::counters::{Count, Counters};
-use crate::mirror::{DeviceEntry, DeviceTable};
+use crate::device_table::{DeviceEntry, DeviceTable};
 
 /// Work to do with a backend whose type is chosen at run time. Everything inside is monomorphised: there is no
 /// dynamic dispatch below the choice.
@@ -49,7 +54,7 @@ pub trait Visitor {
 
 macro_rules! registry {
     ($($id:ident = $backend:ty),* $(,)?) => {
-        /// Every backend, in the order of the history.
+        /// Every backend: in the order of the history, then candidates, then controls.
         pub const ALL: &[Info] = &[$(<$backend as Backend>::INFO),*];
 
         /// Runs `visitor` with the backend called `id`, or returns none if there is no such backend.
@@ -82,8 +87,15 @@ registry! {
     fixed_flags = fixed_flags::FixedFlags,
     compound_flag = compound_flag::CompoundFlag,
     map_order = map_order::MapOrder,
+    map_order_step = map_order::MapOrderStep,
     sticky_flags = sticky_flags::StickyFlags,
     unlocked = unlocked::Unlocked,
+    hoisted_mask = hoisted_mask::HoistedMask,
+    exact_fault = exact_fault::ExactFault,
+    sparse_list = sparse_list::SparseList,
+    extents = extents::Extents,
+    extents_exact_fault = extents::ExtentsExactFault,
+    wide_scan = wide_scan::WideScan,
     oracle = oracle::Oracle,
     noop = noop::Noop,
 }

@@ -3,16 +3,23 @@
 //! Models lib/test_hmm.c (6.12): HMM_DMIRROR_READ, _WRITE, _MIGRATE_TO_DEV, _MIGRATE_TO_SYS, _EXCLUSIVE, the device
 //! page table that one interval notifier over the whole address space keeps right, 64 pages per call. Closing a file
 //! of the driver sends all memory of its device home.
+//!
+//! The order is the kernel's, two races of the test driver are not. It maps what it migrated between
+//! `migrate_vma_pages` and `migrate_vma_finalize`, when a zap may have taken the page away already; and it ignores its
+//! own migrations altogether, so that a range fault may store a device page that the processor took back meanwhile.
+//! Here a page is mapped only if nothing was invalidated since the pages were unmapped, and the own migrations move the
+//! sequence, though they tear nothing down.
 
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::Backend;
 use crate::backends::map_order::{self, MapOrder};
 use crate::counters::NoCounts;
-use crate::mm::device::{CHUNK, Device, DeviceMirror};
+use crate::mm::device::{CHUNK, Device, DeviceMirror, MigrateDriver};
 use crate::mm::{Errno, Mm};
 use crate::notifier::{Event, EventKind, Invalidate, Subscription};
 use crate::request::{Request, Wish};
 use crate::sync::Mutex;
+use core::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
@@ -24,9 +31,15 @@ enum Tag {
     Atomic,
 }
 
-type Table = BTreeMap<u64, (Pfn, Tag)>;
+#[derive(Default)]
+struct Table {
+    /// By address.
+    pages: BTreeMap<u64, (Pfn, Tag)>,
+    /// Events of others so far.
+    invalidations: u64,
+}
 
-/// The driver's lock and its device page table, by address.
+/// The driver's lock and its device page table.
 struct State {
     owner: u64,
     table: Mutex<Table>,
@@ -34,10 +47,6 @@ struct State {
 
 impl Invalidate for State {
     fn invalidate(&self, sub: &Subscription, event: &Event, cur_seq: u64) -> bool {
-        // Its own migrations keep the table right themselves.
-        if event.kind == EventKind::Migrate && event.owner == self.owner {
-            return true;
-        }
         let mut table = if event.blockable {
             self.table.lock()
         } else {
@@ -47,11 +56,16 @@ impl Invalidate for State {
             }
         };
         sub.set_seq(cur_seq);
+        // Its own migrations keep the table right themselves.
+        if event.kind == EventKind::Migrate && event.owner == self.owner {
+            return true;
+        }
+        table.invalidations += 1;
         // dmirror_do_update takes the end for the last page: the one behind the event goes too.
         let (start, end) = (event.range.start().get(), event.range.end().get());
-        let gone: Vec<u64> = table.range(start..=end).map(|(&at, _)| at).collect();
+        let gone: Vec<u64> = table.pages.range(start..=end).map(|(&at, _)| at).collect();
         for at in gone {
-            table.remove(&at);
+            table.pages.remove(&at);
         }
         true
     }
@@ -59,7 +73,7 @@ impl Invalidate for State {
 
 impl DeviceMirror for State {
     fn erase(&self, addr: VirtAddr) {
-        self.table.lock().remove(&addr.get());
+        self.table.lock().pages.remove(&addr.get());
     }
 }
 
@@ -103,7 +117,7 @@ impl Dmirror {
         let table = self.state.table.lock();
         for i in *done..range.nr_pages() {
             let at = range.start().add_pages(i).get();
-            match (table.get(&at), write) {
+            match (table.pages.get(&at), write) {
                 (Some((pfn, Tag::Write)), Some(byte)) => {
                     let word = u64::from_ne_bytes([byte; 8]);
                     self.mm.phys().load_page(*pfn, Some(&[word; crate::addr::PTRS_PER_TABLE]));
@@ -150,7 +164,7 @@ impl Dmirror {
                 }
                 let pfn = Pfn::new(slot & ((1 << map_order::ORDER_SHIFT) - 1));
                 let tag = if may_write { Tag::Write } else { Tag::Read };
-                table.insert(range.start().add_pages(i as u64).get(), (pfn, tag));
+                table.pages.insert(range.start().add_pages(i as u64).get(), (pfn, tag));
             }
             return Ok(());
         }
@@ -195,11 +209,22 @@ impl Dmirror {
         if range.is_empty() {
             return Err(Errno::Inval);
         }
-        let state = Arc::clone(&self.state);
-        self.mm.migrate_to_device(range, self.device, &mut |addr, pfn, write| {
+        let (state, seen) = (&self.state, Cell::new(None));
+        let mut unmapped = || {
+            let table = state.table.lock();
+            // Those that are running may have called back before, and change the tables after this.
+            let quiet = !self.mm.notifier.is_invalidating(&self.sub);
+            seen.set(quiet.then_some(table.invalidations));
+        };
+        let mut map = |addr: VirtAddr, pfn, write| {
             let tag = if write { Tag::Write } else { Tag::Read };
-            state.table.lock().insert(addr.get(), (pfn, tag));
-        })?;
+            let mut table = state.table.lock();
+            if seen.get() == Some(table.invalidations) {
+                table.pages.insert(addr.get(), (pfn, tag));
+            }
+        };
+        let driver = MigrateDriver { unmapped: &mut unmapped, map: &mut map };
+        self.mm.migrate_for_driver(range, self.device, driver)?;
         let mut cpages = 0;
         self.copy(range, &mut cpages, None).map(|()| cpages)
     }
@@ -223,7 +248,7 @@ impl Dmirror {
         }
         let state = Arc::clone(&self.state);
         self.mm.make_device_exclusive(range, 0, &mut |addr, pfn| {
-            state.table.lock().insert(addr.get(), (pfn, Tag::Atomic));
+            state.table.lock().pages.insert(addr.get(), (pfn, Tag::Atomic));
         })?;
         let mut cpages = 0;
         self.copy(range, &mut cpages, None).map(|()| cpages)
@@ -236,5 +261,57 @@ impl Drop for Dmirror {
         self.mm.notifier.remove(&self.sub);
         let vmas = self.mm.mmap_read();
         self.mm.locked(&vmas).evict_device(self.device.owner);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::mm::madvise::Advice;
+    use crate::mm::testing::{BASE, machine, map_anon};
+    use crate::mm::touch;
+    use crate::sync::{AtomicU64, Ordering::Relaxed};
+
+    /// Discards the first page when a migration puts device pages where nothing was.
+    struct Discards(Weak<Mm>, AtomicU64);
+
+    impl Invalidate for Discards {
+        fn invalidate(&self, sub: &Subscription, event: &Event, cur_seq: u64) -> bool {
+            sub.set_seq(cur_seq);
+            if event.kind == EventKind::Migrate
+                && self.1.fetch_add(1, Relaxed) == 1
+                && let Some(mm) = self.0.upgrade()
+            {
+                mm.madvise(PageRange::pages(BASE, 1), Advice::DontNeed).unwrap();
+            }
+            true
+        }
+    }
+
+    #[test]
+    fn a_page_that_was_discarded_while_it_migrated_is_not_mapped() {
+        let mm = machine();
+        map_anon(&mm, 0, 2);
+        mm.touch(BASE, touch::Access::Write(1)).unwrap();
+        let range = PageRange::pages(BASE, 2);
+        let mut driver = Dmirror::open(&mm, 1);
+        let discards = Arc::new(Discards(Arc::downgrade(&mm), AtomicU64::new(0)));
+        let sub = mm.notifier.insert(range, discards as Arc<dyn Invalidate>);
+        assert_eq!(driver.migrate_to_device(range), Err(Errno::NoEnt));
+        assert!(!driver.state.table.lock().pages.contains_key(&BASE.get()));
+        mm.notifier.remove(&sub);
+        assert_eq!(driver.write(range, 7).map(|done| done.cpages), Ok(2));
+        assert_eq!(mm.touch(BASE, touch::Access::Read), Ok(7));
+    }
+
+    #[test]
+    fn a_walk_from_before_a_page_went_back_to_the_processor_is_thrown_away() {
+        let mm = machine();
+        map_anon(&mm, 0, 1);
+        let mut driver = Dmirror::open(&mm, 1);
+        assert_eq!(driver.migrate_to_device(PageRange::pages(BASE, 1)), Ok(1));
+        let seq = mm.notifier.read_begin(&driver.sub);
+        assert_eq!(mm.touch(BASE, touch::Access::Write(2)), Ok(2));
+        assert!(driver.sub.read_retry(seq));
     }
 }

@@ -24,7 +24,8 @@
 //! | [`notifier`] | interval notifiers |
 //! | [`walk`] | the range walk; knows no output format |
 //! | [`request`], [`backend`], [`backends`] | what a caller wants, what every API has in common, the registry |
-//! | [`mirror`] | the device's side: table, callback, the canonical retry loop |
+//! | [`mirror`], [`device_table`] | the device's side: callback, the canonical retry loop; its page table |
+//! | [`audit`] | what a device holds against the tables, the tables against the struct pages |
 //! | [`counters`] | exact counts, a type parameter |
 //! | [`sync`] | the only door to atomics and locks |
 //!
@@ -32,11 +33,13 @@
 
 pub mod addr;
 pub mod arch;
+pub mod audit;
 pub mod backend;
 pub mod backends;
 #[cfg(all(test, not(loom)))]
 mod conformance;
 pub mod counters;
+pub mod device_table;
 pub mod dmirror;
 pub mod memory;
 pub mod mirror;

@@ -6,6 +6,7 @@
 //! * [`frames`]: the frame allocator, orders 0, 9 and 18, with per-thread lists.
 //! * [`table`]: one page-table node of atomic entries and its lock.
 //! * [`bulk`]: copies of many entries at once, for measuring the machine's limit.
+//! * [`wide`]: many entries decoded at once, with vectors.
 //! * [`rcu`]: grace periods, so that a walk may read a table that somebody detaches.
 
 #[cfg(not(loom))]
@@ -15,6 +16,8 @@ pub mod page;
 pub mod phys;
 pub mod rcu;
 pub mod table;
+#[cfg(not(loom))]
+pub mod wide;
 
 pub use frames::OutOfFrames;
 pub use page::{Page, PageKind};

@@ -24,7 +24,7 @@
 //!
 //! # Lock order
 //!
-//! `i_rwsem` of a file > `mmap_lock` (this mm's, then a child's in fork) > notifier callbacks and the driver's lock >
+//! `mf_mutex` of the machine, `i_rwsem` of a file > `mmap_lock` (this mm's, then a child's in fork) > notifier callbacks and the driver's lock >
 //! folio lock > page-cache lock of a file > lock of a PMD table > lock of a PTE table > frame allocator, swap map,
 //! hugetlb pool.
 //! A notifier event starts before any table lock is taken and ends after the last one is dropped.
@@ -82,6 +82,8 @@ pub enum Errno {
     NoEnt = 2,
     /// Interrupted.
     Intr = 4,
+    /// Input/output error.
+    Io = 5,
     /// Try again.
     Again = 11,
     /// Out of memory, or a hole where there must be none.
@@ -115,6 +117,7 @@ impl Errno {
             Errno::Perm => "EPERM",
             Errno::NoEnt => "ENOENT",
             Errno::Intr => "EINTR",
+            Errno::Io => "EIO",
             Errno::Again => "EAGAIN",
             Errno::NoMem => "ENOMEM",
             Errno::Access => "EACCES",
@@ -229,6 +232,10 @@ impl Mm {
     /// operations.
     pub fn mmap_write(&self) -> MmapWrite<'_> {
         self.mmap_lock.write()
+    }
+    /// `mmap_write_trylock`.
+    pub fn try_mmap_write(&self) -> Option<MmapWrite<'_>> {
+        self.mmap_lock.try_write()
     }
     /// The witness for functions that need the mmap lock, from a guard of either kind.
     #[inline(always)]

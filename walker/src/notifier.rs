@@ -301,6 +301,12 @@ impl Subscriptions {
         seq
     }
 
+    /// Whether an event that hit this subscription is running: what [`Subscriptions::read_begin`] would sleep for. For
+    /// those who may not sleep.
+    pub fn is_invalidating(&self, sub: &Subscription) -> bool {
+        self.state.lock().invalidate_seq == sub.invalidate_seq.load(Relaxed)
+    }
+
     /// The sequence and the number of running events, for tests and audits.
     pub fn debug_state(&self) -> (u64, u64) {
         let state = self.state.lock();

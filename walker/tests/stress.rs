@@ -14,12 +14,12 @@ use walker::backend::Backend;
 use walker::backends::map_order::MapOrder;
 use walker::counters::NoCounts;
 use walker::dmirror::Dmirror;
+use walker::memory::page::PG_HWPOISON;
 use walker::memory::{PageKind, PhysConfig};
 use walker::mirror::{Mirror, RetryPolicy};
 use walker::mm::device::{Device, DeviceMirror};
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
-use walker::mm::protect::Change;
 use walker::mm::system::{File, Settings, System, ThpMode};
 use walker::mm::touch::Access;
 use walker::mm::userfaultfd::{UffdMode, Userfaultfd};
@@ -160,13 +160,13 @@ fn run_cpu(w: &World, seed: u64) {
 
 fn run_operations(w: &World, owned: &Owned, doing: &AtomicU64, seed: u64) {
     let mut rng = Rng(seed);
-    // A second driver with memory of its own. It never writes: the kernel's test driver may have a stale page.
+    // A second driver with memory of its own.
     let mut driver = Dmirror::open(&w.mm, OWNER + 1 + seed % 2);
     let few = |range: PageRange| PageRange::pages(range.start(), range.nr_pages().min(100));
     let mut child: Option<Arc<Mm>> = None;
     while !w.stop.load(Relaxed) {
         let range = rng.range();
-        let op = rng.below(43);
+        let op = rng.below(46);
         doing.store(op, Relaxed);
         match op {
             0 | 1 => ignore(w.mm.madvise(range, Advice::DontNeed)),
@@ -205,12 +205,7 @@ fn run_operations(w: &World, owned: &Owned, doing: &AtomicU64, seed: u64) {
             24 => ignore(w.mm.madvise(range, Advice::WillNeed)),
             25 => ignore(w.file.punch(rng.below(PAGES / 2), 1 + rng.below(64))),
             13 => ignore(w.mm.msync(range)),
-            11 => {
-                let vmas = w.mm.mmap_read();
-                for vma in vmas.overlapping(range).filter(|v| v.flags.intersects(VmFlags::ACCESS)) {
-                    w.mm.change_protection(vma, range.clip(vma.range), Change::NumaHint);
-                }
-            }
+            11 => w.mm.change_prot_numa(range),
             12 => child = w.mm.fork().ok(),
             26 => ignore(w.mm.madvise(range, Advice::Collapse)),
             27 => {
@@ -245,6 +240,19 @@ fn run_operations(w: &World, owned: &Owned, doing: &AtomicU64, seed: u64) {
             }
             42 => ignore(w.mm.uffd_writeprotect(range, rng.below(2) == 0)),
             39 => ignore(w.mm.madvise(range, Advice::PopulateRead)),
+            // Seldom, and one page: it is gone for ever, and its block is never whole again.
+            43 if rng.below(32) == 0 => {
+                let page = PageRange::pages(range.start(), 1);
+                let advice = if rng.below(2) == 0 { Advice::HwPoison } else { Advice::SoftOffline };
+                // A long run must not end without hugetlb pages.
+                let scarce = w.mm.system().hugetlb.nr_huge_pages(9) <= 8;
+                let hugetlb = w.mm.mmap_read().find(page.start()).is_some_and(|v| v.has(VmFlags::HUGETLB));
+                if !(hugetlb && scarce) {
+                    ignore(w.mm.madvise(page, advice));
+                }
+            }
+            43 => {}
+            44 => ignore(driver.write(few(range), rng.below(255) as u8).map(|_| ())),
             _ => {
                 if let Some(c) = &child {
                     for _ in 0..20 {
@@ -262,7 +270,7 @@ fn run_operations(w: &World, owned: &Owned, doing: &AtomicU64, seed: u64) {
 #[test]
 fn no_device_ever_holds_what_the_tables_lack() {
     let seconds = std::env::var("WALKBENCH_STRESS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
-    let memory = PhysConfig { nr_frames: 1 << 18, host_huge_pages: false };
+    let memory = PhysConfig { nr_frames: 1 << 19, host_huge_pages: false };
     let settings = Settings {
         thp: ThpMode::Always,
         shmem_thp: ThpMode::Always,
@@ -329,11 +337,13 @@ fn no_device_ever_holds_what_the_tables_lack() {
         world.mirrored_pages.load(Relaxed),
         world.operations.load(Relaxed)
     );
-    assert!(valid > 0 && world.mirrored_pages.load(Relaxed) > 0, "nothing was tested");
+    // A few rounds may all end right after an event over the whole address space.
+    assert!((valid > 0 || round < 8) && world.mirrored_pages.load(Relaxed) > 0, "nothing was tested");
     drop((mirrors, owned, world));
     mm.exit();
     drop(mm);
-    let expected = before + system.huge_zero_pfn().map_or(0, |_| 512);
+    let (failed, failed_hugetlb) = failed(&system);
+    let expected = before + failed + system.huge_zero_pfn().map_or(0, |_| 512);
     // Detached tables may still wait for their grace period.
     for _ in 0..1000 {
         walker::memory::rcu::flush();
@@ -343,16 +353,11 @@ fn no_device_ever_holds_what_the_tables_lack() {
         sleep(Duration::from_millis(1));
     }
     let left = system.phys.nr_used() - expected;
-    if left > 0 {
-        // Known and open: once in some sixty runs a page table or two are still out here. Data frames never may be.
-        let leaked = leaked(&system);
-        println!("{left} frames are still out: {leaked:#?}");
-        let table = format!("flags: {},", PageKind::Table as u64);
-        assert!(leaked.iter().all(|l| l.contains(&table)), "data frames leaked: {leaked:#?}");
-        assert!(left <= 4, "page tables leaked: {leaked:#?}");
-    }
+    assert_eq!(left, 0, "frames leaked: {:#?}", leaked(&system));
     assert_eq!(system.swap.nr_used(), 0, "swap slots leaked");
-    assert_eq!(system.hugetlb.available(9), (16, 0), "hugetlb pages or reservations leaked");
+    let free = system.hugetlb.nr_huge_pages(9) - failed_hugetlb;
+    assert_eq!(system.hugetlb.available(9), (free, 0), "hugetlb pages or reservations leaked");
+    println!("{failed} frames failed, {free} hugetlb pages are left");
 }
 
 /// Waits for the threads; one that runs on for a minute after it was told to stop is a deadlock or a livelock.
@@ -372,6 +377,20 @@ fn join(threads: Vec<(String, Arc<AtomicU64>, JoinHandle<()>)>) {
     }
 }
 
+/// Frames that failed or were taken out of service, and hugetlb pages among them. Nothing may use them again.
+fn failed(system: &System) -> (u64, u64) {
+    let (mut frames, mut hugetlb) = (0, 0);
+    for pfn in 512..system.phys.high_water() {
+        let page = system.phys.page(Pfn::new(pfn));
+        if page.has(PG_HWPOISON) && page.tail_distance() == 0 {
+            assert_eq!(page.refs(), 1, "{pfn:#x}: {page:?}");
+            frames += 1 << page.order();
+            hugetlb += u64::from(page.kind() == PageKind::Hugetlb);
+        }
+    }
+    (frames, hugetlb)
+}
+
 /// The first frames that are in use although nothing uses them any more.
 fn leaked(system: &System) -> Vec<String> {
     let page = |pfn| system.phys.page(Pfn::new(pfn));
@@ -379,6 +398,7 @@ fn leaked(system: &System) -> Vec<String> {
     (512..system.phys.high_water())
         .filter(|&pfn| page(pfn).tail_distance() == 0 && !known.contains(&Some(Pfn::new(pfn))))
         // A free frame's struct page is all zero: one mapping.
+        .filter(|&pfn| !page(pfn).has(PG_HWPOISON))
         .filter(|&pfn| page(pfn).kind() != PageKind::Anon || page(pfn).pte_mappings() != 1)
         .take(8)
         .map(|pfn| format!("{pfn:#x}: {:?}", page(pfn)))

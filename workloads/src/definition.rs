@@ -6,6 +6,8 @@
 //! analysis = "Why it exists, what it decides, its evidence."
 //! requires = ["snapshot"]               # capabilities beside those that the requests imply; never a backend
 //! requests = ["snapshot", "fault_read", "read_all_write_1pct"]   # no more than every page can fulfil
+//! retry = "at_once"                     # after a collision: at_once (the default), after_1ms, back_off, resumed, locked
+//! attempts = 1000                       # collisions until an operation gives up; by default never
 //!
 //! [shape.dense_4k]                      # one shape with its parameters: see `ShapeSpec`
 //! run_pages = 1
@@ -22,10 +24,12 @@
 
 mod error;
 mod parse;
+mod retry;
 mod size;
 
 pub use error::DefinitionError;
 pub use parse::parse;
+pub use retry::{POLICIES, Retry};
 pub use size::{parse_size, size_name};
 
 use crate::churn::ChurnSpec;
@@ -118,6 +122,8 @@ pub struct Definition {
     pub requests: Vec<RequestKind>,
     /// What is built.
     pub shape: ShapeSpec,
+    /// What follows a collision.
+    pub retry: Retry,
     /// Seconds.
     pub smoke: Grid,
     /// Under two minutes.
@@ -152,6 +158,7 @@ impl Definition {
             requires: vec![Capability::CrossVma],
             requests: vec![RequestKind::Snapshot],
             shape: spec,
+            retry: Retry::default(),
             smoke: grid.clone(),
             quick: grid.clone(),
             full: grid,
@@ -210,6 +217,14 @@ const EMBEDDED: &[(&str, &str)] = embedded! {
     "migrating_2m",
     "poisoned",
     "pfnmap",
+    "numa_storm",
+    "livelock_at_once",
+    "livelock_after_1ms",
+    "livelock_back_off",
+    "livelock_resumed",
+    "livelock_locked",
+    "swap_fight",
+    "requeue",
     "captured_kv_bgsave",
     "captured_prefork_worker",
     "captured_jvm_thp",

@@ -30,6 +30,8 @@ pub enum Purpose {
     Rights = 19,
     /// Behind which VMAs there are gaps.
     Gaps = 20,
+    /// Where churn happens.
+    Churn = 32,
 }
 
 /// The generator of `seed` for one purpose.

@@ -42,7 +42,7 @@ mod split_permissions;
 mod swapped;
 mod unavailable;
 mod zero_mapped;
-mod zipf;
+pub(crate) mod zipf;
 
 pub use counts::EntryCounts;
 pub use device_private::{DevicePrivate, Owner};

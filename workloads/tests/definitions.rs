@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use std::collections::HashSet;
 use walker::request::Wish;
-use workloads::definition::{Profile, definitions, find, parse, size_name};
+use workloads::definition::{Profile, Retry, definitions, find, parse, size_name};
 use workloads::shape::{Memory, ShapeSpec};
 
 const GOOD: &str = r#"id = "x_1"
@@ -39,6 +39,10 @@ fn a_definition_is_read_as_written() {
         .collect();
     assert_eq!(cells, ["2MiB/1", "2MiB/512", "1GiB/1", "1GiB/512", "1GiB/8192"]);
     assert_eq!(d.grid(Profile::Full).points().count(), 0);
+    assert_eq!(d.retry, Retry::default());
+    let with = GOOD.replace("requires", "retry = \"after_1ms\"\nattempts = 7\nrequires");
+    let d = parse(&with, "x.toml").unwrap();
+    assert_eq!((d.retry.policy_name(), d.retry.attempts), ("after_1ms", 7));
 }
 
 #[test]
@@ -103,6 +107,20 @@ fn what_is_wrong_is_named_with_its_line() {
         ("[1, 512, 8192]", "[512, 1]", 13, "call_pages must ascend"),
         ("call_pages = [1, 512, 8192]\n", "", 12, "a profile has sizes but no call_pages"),
         ("[smoke]", "[smoke", 11, "expected"),
+        ("requires", "retry = \"later\"\nrequires", 4, "retry \"later\": expected one of at_once, after_1ms"),
+        ("requires", "attempts = 0\nrequires", 4, "attempts is 0: expected 1 or more"),
+        (
+            "[1, 512, 8192]\n",
+            "[1]\nchurn = [\"zap-4MiB-o100-uniform-max-t1\"]",
+            14,
+            "expected a span no longer than the size",
+        ),
+        (
+            "[1, 512, 8192]\n",
+            "[1]\nchurn = [\"mprotect-4KiB-o100-uniform-max-t1\"]",
+            14,
+            "is -EPERM: expected snapshot or reads",
+        ),
     ];
     for (from, to, line, message) in cases {
         let text = GOOD.replacen(from, to, 1);

@@ -1,5 +1,7 @@
 //! `walkbench verify`: every cell once against the oracle, with exact counts.
 
+mod churned;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -10,6 +12,7 @@ use serde::Serialize;
 use walker::backends;
 use walker::counters::{Count, Counters};
 use walker::request::Wish;
+use workloads::churn::ChurnSpec;
 use workloads::definition::{Point, Profile, definitions};
 
 use crate::analysis::named;
@@ -26,7 +29,8 @@ use crate::tables;
 /// Check every answer of every backend against the oracle, once, at small sizes
 ///
 /// Every slot of every call is compared with the page tables as far as the API can speak, and every wish must be
-/// fulfilled. Each cell runs twice on tables built from the same seed: its counts must be the same.
+/// fulfilled. Each cell runs twice on tables built from the same seed: its counts must be the same. Cells under churn run
+/// in virtual time, events at exact visits of the walk, and the device's table is audited after every call.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -90,6 +94,7 @@ fn groups(filter: Option<&Regex>) -> Result<Vec<Group>> {
             }
         }
     }
+    chosen.extend(churned::groups(&wanted));
     if chosen.is_empty() {
         bail!("--filter {}: matches no cell of `walkbench verify`", filter.map_or("", Regex::as_str));
     }
@@ -127,6 +132,20 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
             }
             let id = group.cell_id(backend.id);
             report.cells += 1;
+            if let Some(churn) = group.churn {
+                match churned_cell(group, churn, backend.id, args.seed) {
+                    Ok(churned) => {
+                        if churned.lost_wishes > 0 {
+                            report.lost_wishes.insert(id.clone(), churned.lost_wishes);
+                        }
+                        let mut counts = named(&churned.counts);
+                        counts.extend(churned.script);
+                        report.counts.insert(id, counts);
+                    }
+                    Err(e) => report.mismatches.push(Mismatch { id, what: format!("{e:#}") }),
+                }
+                continue;
+            }
             match cell(group, backend.id, args.seed, clock) {
                 Ok(checked) => {
                     if checked.hints_reported > 0 {
@@ -147,6 +166,16 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         Format::Text => output::print(&text(&report))?,
     }
     Ok(ExitCode::from(u8::from(!report.mismatches.is_empty())))
+}
+
+/// One cell under churn in virtual time, twice.
+fn churned_cell(group: &Group, churn: ChurnSpec, backend: &str, seed: u64) -> Result<churned::Churned> {
+    let first = churned::cell(group, churn, backend, seed)?;
+    let second = churned::cell(group, churn, backend, seed)?;
+    if first != second {
+        bail!("counts differ between two runs of the same script:\n{first:?}\n{second:?}");
+    }
+    Ok(first)
 }
 
 /// One cell, twice.

@@ -68,7 +68,9 @@ pub(crate) fn group(
         if !wanted(&group.cell_id(info.id)) {
             continue;
         }
-        match info.lacks(request.requires()).or_else(|| info.lacks(&definition.requires)) {
+        let by_churn = churn.and_then(|c| info.lacks(c.requires()));
+        let lacks = info.lacks(request.requires()).or_else(|| info.lacks(&definition.requires)).or(by_churn);
+        match lacks {
             None => group.backends.push(info),
             Some(c) => group.skips.push((info, format!("lacks the capability {}", c.name()))),
         }

@@ -162,6 +162,11 @@ impl Entry {
     pub const fn is_plain_present(self) -> bool {
         self.0 & (PRESENT | SPECIAL) == PRESENT
     }
+    /// [`Entry::is_plain_present`], and writable if asked for, as mask and value for who tests many at once.
+    pub const fn plain_test(write: bool) -> (u64, u64) {
+        let rw = if write { RW } else { 0 };
+        (PRESENT | SPECIAL | rw, PRESENT | rw)
+    }
     /// The frame number of an entry with PRESENT set, which is never stored inverted.
     #[inline(always)]
     pub const fn plain_pfn(self) -> u64 {

@@ -18,6 +18,7 @@ use crate::backends::struct_page::PointerOnly;
 use crate::backends::unlocked::Unlocked;
 use crate::conformance::{Asked, OWNER, RW, World};
 use crate::counters::{Count, Counters, Counts};
+use crate::memory::page::PG_WAITERS;
 use crate::mirror::Mirror;
 use crate::mm::Errno;
 use crate::mm::madvise::Advice;
@@ -567,11 +568,23 @@ fn a_wish_waits_for_migration() {
             let vmas = world.mm.mmap_read();
             let mut asker = None;
             world.mm.locked(&vmas).migrate_pages(range, |_| {
-                asker = Some(scope.spawn(move || world.ask::<B>(&Request::all(range, Wish::Read))));
-                std::thread::sleep(core::time::Duration::from_millis(30));
+                let thread = scope.spawn(move || world.ask::<B>(&Request::all(range, Wish::Read)));
+                // It waits, or it ended without: then the counts below say so.
+                while !is_waited_for(world, range) && !thread.is_finished() {
+                    std::thread::yield_now();
+                }
+                asker = Some(thread);
             });
             asker.expect("something migrates").join().unwrap()
         })
+    }
+    /// Whether somebody waits for the page that the first migration entry of `range` names.
+    fn is_waited_for(world: &World, range: PageRange) -> bool {
+        let at = |level| world.mm.lookup(range.start(), level).ok().map(|slot| slot.read());
+        let entry = at(Level::Pte).or_else(|| at(Level::Pmd)).expect("something is mapped");
+        assert!(entry.is_swp() && entry.swp().is_migration());
+        let phys = world.mm.phys();
+        phys.page(phys.head(entry.swp().pfn())).has(PG_WAITERS)
     }
     fn pages() -> (World, PageRange) {
         let world = World::new();

@@ -6,14 +6,17 @@
 //! One property of all of them: input and output share the slot, so an output left in place asks for more the next
 //! time (the table of semantics 1.5). [`Backend::prepare`] refills.
 
-use crate::addr::{PageRange, Pfn, VirtAddr};
+use crate::addr::{Level, PageRange, Pfn, VirtAddr};
 use crate::arch::Entry;
 use crate::backend::{Backend, Capability, Info, PageView};
-use crate::backends::hmm_core::{Answer, Chunk, End, Flags, Quirks, Slots, hmm_range_fault};
+use crate::backends::hmm_core::{Answer, Chunk, End, Flags, Quirks, Slots, hmm_range_fault, plain_run};
 use crate::backends::program;
 use crate::counters::{Count, Counters};
-use crate::mirror::{DeviceEntry, DeviceTable};
-use crate::mm::{Errno, Locked, Mm};
+use crate::device_table::{DeviceEntry, DeviceTable};
+use crate::memory::Table;
+#[cfg(not(loom))]
+use crate::memory::wide::Decode;
+use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::{Request, Wish};
 use core::marker::PhantomData;
@@ -47,6 +50,14 @@ pub trait Layout: Send + 'static {
     const PFN_MASK: u64;
     /// Bits that belong to the caller and survive every store.
     const STICKY: u64 = 0;
+    /// With a mask of 0 the wish of every page is the default: decided once a call, no slot is read.
+    const HOISTS_MASK: bool = false;
+    /// Of a mapping above the PTE level only the first slot in the range is written; the others hold anything.
+    const FIRST_SLOT_ONLY: bool = false;
+    /// The consumer steps from mapping to mapping by the order in the slots, and writes one device entry for each.
+    const CONSUMER_STEPS: bool = false;
+    /// Plainly present entries are decoded with vectors in a snapshot.
+    const WIDE: bool = false;
     /// The bits that tell the size of a mapping of `1 << order` pages.
     fn size(order: u8) -> u64;
     /// log2 of the base pages of the mapping, if the slot says it.
@@ -68,7 +79,10 @@ pub struct Fixed<L> {
     layout: PhantomData<L>,
 }
 
-struct InOut<'a, L> {
+/// The arrays of one call. Only the bits of [`REQ`] are left in default and mask: nothing else is a wish.
+///
+/// `READS` is false where the default is the wish of every page, so that no slot is read to know it.
+struct InOut<'a, L, const READS: bool> {
     hmm_pfns: &'a mut [u64],
     default_flags: u64,
     pfn_flags_mask: u64,
@@ -96,12 +110,24 @@ pub(super) fn present_bits(e: Entry) -> u64 {
     (e.bits() >> 12 | e.bits() << 61) & (FRAME | WRITE) | VALID
 }
 
-/// Whether a present page with this new slot lacks something that `req` asks for: only if FAULT (bit 63) and WRITE (62)
-/// are asked for and the slot has no WRITE. All in the sign bit, so that the old slot is read for every page, as the
-/// kernel reads it.
+/// [`present_bits`] for many entries at once; with `needs_write` only for those that are writable.
+#[cfg(not(loom))]
+fn plain_decode(needs_write: bool) -> Decode<12, 61> {
+    const FRAME: u64 = (1 << 40) - 1;
+    let (mask, value) = Entry::plain_test(needs_write);
+    Decode { mask, value, keep: FRAME | WRITE, set: VALID }
+}
+
+/// The bits of a slot that can be a wish.
+pub(super) const REQ: u64 = VALID | WRITE;
+
+/// Whether a present page with this new slot lacks something that `req`, which holds no other bits than [`REQ`], asks
+/// for: only if both are asked for and the slot has no WRITE. Then, and only then, the wish is the larger number: a slot
+/// has VALID on top and a frame at the bottom. One comparison, which needs the old slot of every page, as the kernel
+/// reads it.
 #[inline(always)]
 pub(super) fn lacks(req: u64, slot: u64) -> bool {
-    ((((req & !slot) << 1) & req) as i64) < 0
+    req > slot
 }
 
 /// The request bits of a wish.
@@ -140,14 +166,14 @@ pub(super) fn view(slot: u64, pfn_mask: u64) -> PageView {
     }
 }
 
-impl<L: Layout> InOut<'_, L> {
+impl<L: Layout, const READS: bool> InOut<'_, L, READS> {
     #[inline(always)]
     fn encode(a: Answer) -> u64 {
         a.pfn | flag_bits(a.flags) | L::size(a.order)
     }
     #[inline(always)]
     fn req(&self, k: usize) -> u64 {
-        self.hmm_pfns[k] & self.pfn_flags_mask | self.default_flags
+        if READS { self.hmm_pfns[k] & self.pfn_flags_mask | self.default_flags } else { self.default_flags }
     }
     /// The plain store, or a read-modify-write where the caller owns bits.
     #[inline(always)]
@@ -156,9 +182,10 @@ impl<L: Layout> InOut<'_, L> {
     }
 }
 
-impl<L: Layout> Slots for InOut<'_, L> {
+impl<L: Layout, const READS: bool> Slots for InOut<'_, L, READS> {
+    const UNIFORM: bool = !READS;
     type Chunk<'s>
-        = InOut<'s, L>
+        = InOut<'s, L, READS>
     where
         Self: 's;
     #[inline(always)]
@@ -166,26 +193,29 @@ impl<L: Layout> Slots for InOut<'_, L> {
         (self.default_flags | self.pfn_flags_mask) & VALID != 0
     }
     #[inline(always)]
-    fn chunk(&mut self, i: usize, n: usize) -> InOut<'_, L> {
+    fn chunk(&mut self, i: usize, n: usize) -> InOut<'_, L, READS> {
         InOut { hmm_pfns: &mut self.hmm_pfns[i..i + n], ..*self }
     }
     #[inline(always)]
-    fn put_run(&mut self, i: usize, n: usize, first: Answer) {
+    fn put_run(&mut self, i: usize, n: usize, first: Answer) -> u64 {
         let base = Self::encode(first);
+        let n = if L::FIRST_SLOT_ONLY && first.order > 0 { 1 } else { n };
         for (k, slot) in self.hmm_pfns[i..i + n].iter_mut().enumerate() {
             Self::store(slot, base + k as u64);
         }
+        n as u64
     }
     #[inline(always)]
-    fn fill(&mut self, i: usize, n: usize, answer: Answer) {
+    fn fill(&mut self, i: usize, n: usize, answer: Answer) -> u64 {
         let new = Self::encode(answer);
         for slot in &mut self.hmm_pfns[i..i + n] {
             Self::store(slot, new);
         }
+        n as u64
     }
 }
 
-impl<L: Layout> Chunk for InOut<'_, L> {
+impl<L: Layout, const READS: bool> Chunk for InOut<'_, L, READS> {
     #[inline(always)]
     fn len(&self) -> usize {
         self.hmm_pfns.len()
@@ -197,6 +227,15 @@ impl<L: Layout> Chunk for InOut<'_, L> {
     #[inline(always)]
     fn put(&mut self, k: usize, answer: Answer) {
         Self::store(&mut self.hmm_pfns[k], Self::encode(answer));
+    }
+    #[inline(always)]
+    fn plain_run<const MAY_FAULT: bool>(self, table: Table<'_>, first: usize) -> usize {
+        #[cfg(not(loom))] // loom's entries are no words
+        if L::WIDE && !(MAY_FAULT && READS) {
+            let needs_write = MAY_FAULT && self.default_flags & WRITE != 0;
+            return table.decode_run(first, self.hmm_pfns, plain_decode(needs_write));
+        }
+        plain_run::<_, MAY_FAULT>(table, first, self)
     }
     #[inline(always)]
     fn answer_present<const MAY_FAULT: bool>(&mut self, k: usize, e: Entry) -> bool {
@@ -241,14 +280,77 @@ impl<L: Layout> Fixed<L> {
         seq: u64,
         c: &mut C,
     ) -> Result<(), End> {
+        if L::HOISTS_MASK && self.pfn_flags_mask & REQ == 0 {
+            self.call_with::<C, false>(at, sub, seq, c)
+        } else {
+            self.call_with::<C, true>(at, sub, seq, c)
+        }
+    }
+    fn call_with<C: Counters, const READS: bool>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<(), End> {
         let n = self.range.nr_pages() as usize;
-        let mut slots: InOut<'_, L> = InOut {
+        let mut slots: InOut<'_, L, READS> = InOut {
             hmm_pfns: &mut self.hmm_pfns[..n],
-            default_flags: self.default_flags,
-            pfn_flags_mask: self.pfn_flags_mask,
+            default_flags: self.default_flags & REQ,
+            pfn_flags_mask: self.pfn_flags_mask & REQ,
             layout: PhantomData,
         };
         hmm_range_fault::<_, L::Quirks, C>(at, sub, seq, self.range, self.owner, &mut slots, c)
+    }
+
+    /// Stage 3 of a consumer that steps by the order in the slots.
+    #[inline(always)]
+    fn consume_by_order<C: Counters>(&self, device: &mut DeviceTable, c: &mut C) {
+        let n = self.range.nr_pages() as usize;
+        let mut writer = device.write(self.range);
+        let (mut i, mut read, mut entries) = (0, 0, 0);
+        while i < n {
+            // Single pages, up to the next larger mapping.
+            let mut single = 0;
+            for (d, &slot) in writer.pages_from(i).iter_mut().zip(&self.hmm_pfns[i..n]) {
+                if slot & VALID != 0 && L::order(slot) != Some(0) {
+                    break;
+                }
+                *d = device_entry(slot, L::PFN_MASK);
+                single += 1;
+            }
+            (i, read, entries) = (i + single, read + single, entries + single as u64);
+            if i == n {
+                break;
+            }
+            let slot = self.hmm_pfns[i];
+            let (pfn, order) = (Pfn::new(slot & L::PFN_MASK), L::order(slot).unwrap_or(0));
+            // Frames of a mapping are aligned as its addresses are.
+            let left = (1 << order) - (pfn.get() & ((1 << order) - 1));
+            let pages = (n - i).min(left as usize);
+            entries += writer.leaf(i, pages, pfn, slot & WRITE != 0, order);
+            (i, read) = (i + pages, read + 1);
+        }
+        c.add(Count::ArrayBytes, 8 * read as u64);
+        c.add(Count::DeviceEntries, entries);
+    }
+
+    /// The slot that answers for page `i`, and how many pages before it that slot stands.
+    fn slot_for(&self, i: usize) -> (u64, u64) {
+        if L::FIRST_SLOT_ONLY {
+            let addr = self.range.start().add_pages(i as u64);
+            // A slot at the start of a block, or of the range, is written by every walk, unless a larger mapping covers
+            // it: so the larger blocks are asked first.
+            for level in [Level::Pud, Level::Pmd] {
+                let start = addr.align_down(level).max(self.range.start());
+                let within = addr.pages_since(start);
+                let slot = self.hmm_pfns[i - within as usize];
+                if slot & VALID != 0 && L::order(slot) == Some(level.order()) {
+                    return (slot, within);
+                }
+            }
+        }
+        (self.hmm_pfns[i], 0)
     }
 }
 
@@ -277,21 +379,30 @@ impl<L: Layout> Backend for Fixed<L> {
         }
     }
 
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
-        let vmas = mm.mmap_read();
-        self.call(mm.locked(&vmas), sub, seq, c)?;
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
+        self.call(at, sub, seq, c)?;
         Ok(seq)
     }
 
     fn consume<C: Counters>(&mut self, device: &mut DeviceTable, c: &mut C) {
+        if L::CONSUMER_STEPS {
+            return self.consume_by_order(device, c);
+        }
         program(device, self.range, &self.hmm_pfns, c, |&slot| device_entry(slot, L::PFN_MASK));
     }
 
     fn view(&self, i: usize) -> PageView {
-        let slot = self.hmm_pfns[i];
+        let (slot, within) = self.slot_for(i);
         match view(slot, L::PFN_MASK) {
             PageView::Mapped { pfn, write, device, .. } => {
-                PageView::Mapped { pfn, write, order: L::order(slot), compound: L::compound(slot), device }
+                let (order, compound) = (L::order(slot), L::compound(slot));
+                PageView::Mapped { pfn: pfn.add(within), write, order, compound, device }
             }
             other => other,
         }

@@ -66,23 +66,39 @@ pub trait Slots {
     type Chunk<'s>: Chunk
     where
         Self: 's;
+    /// Every slot wishes the same, and none is read to know it: one wish stands for a whole span.
+    const UNIFORM: bool = false;
+    /// Bytes of one record of the answer.
+    const RECORD_BYTES: u64 = 8;
     /// Whether any wish can reach the walk at all; if not, it is a snapshot and no wish is read (5.7+).
     fn may_fault(&self) -> bool;
+    /// The walk begins, or begins again, at slot `i`: what was answered from there on is void.
+    #[inline(always)]
+    fn begin(&mut self, i: usize) {
+        let _ = i;
+    }
     /// The slots `i..i + n`.
     fn chunk(&mut self, i: usize, n: usize) -> Self::Chunk<'_>;
-    /// Stores answers of slots `i..i + n`, frames ascending (`hmm_vma_handle_pmd`).
-    fn put_run(&mut self, i: usize, n: usize, first: Answer) {
+    /// Stores answers of slots `i..i + n`, frames ascending (`hmm_vma_handle_pmd`); returns how many records it wrote.
+    fn put_run(&mut self, i: usize, n: usize, first: Answer) -> u64 {
         let mut chunk = self.chunk(i, n);
         for k in 0..n {
             chunk.put(k, Answer { pfn: first.pfn + k as u64, ..first });
         }
+        n as u64
     }
-    /// Stores the same answer in slots `i..i + n` (`hmm_pfns_fill`).
-    fn fill(&mut self, i: usize, n: usize, answer: Answer) {
+    /// Stores the same answer in slots `i..i + n` (`hmm_pfns_fill`); returns how many records it wrote.
+    fn fill(&mut self, i: usize, n: usize, answer: Answer) -> u64 {
         let mut chunk = self.chunk(i, n);
         for k in 0..n {
             chunk.put(k, answer);
         }
+        n as u64
+    }
+    /// How many records the answers to `n` slots, stored one by one since the last call, came to.
+    #[inline(always)]
+    fn stored(&mut self, n: usize) -> u64 {
+        n as u64
     }
     /// The wish of slot `i`.
     fn wish(&mut self, i: usize) -> Flags {
@@ -103,6 +119,15 @@ pub trait Chunk {
     fn wish(&self, k: usize) -> Flags;
     /// Stores the answer of slot `k`.
     fn put(&mut self, k: usize, answer: Answer);
+    /// Answers plainly present entries `first..` of `table`, one a slot, until one is not or needs a fault; returns how
+    /// many it answered.
+    #[inline(always)]
+    fn plain_run<const MAY_FAULT: bool>(self, table: Table<'_>, first: usize) -> usize
+    where
+        Self: Sized,
+    {
+        plain_run::<_, MAY_FAULT>(table, first, self)
+    }
     /// Answers a plainly present PTE, unless `MAY_FAULT` and slot `k` wishes more than the entry gives: then it returns
     /// false and leaves the slot alone. Override where the bits of the entry map to the slot directly.
     #[inline(always)]
@@ -132,6 +157,9 @@ pub trait Quirks {
     const MAY_DROP_LOCK: bool = false;
     /// Out of memory is -ENOMEM instead of -EFAULT (7.3 cycle).
     const EXACT_ERRNO: bool = false;
+    /// Of a span that needs a fault only those pages are faulted whose own wish is not fulfilled, each with its own
+    /// need (no kernel).
+    const FAULTS_EXACTLY: bool = false;
 }
 
 /// 5.7 and 5.8, and what was proposed in between.
@@ -206,12 +234,18 @@ pub fn hmm_range_fault<S: Slots, Q: Quirks, C: Counters>(
     slots: &mut S,
     c: &mut C,
 ) -> Result<(), End> {
-    counting_array_bytes(c, |c| walk_until_done::<S, Q, C>(at, sub, seq, range, owner, slots, c))
+    counting_array_bytes(S::RECORD_BYTES, c, |c| {
+        walk_until_done::<S, Q, C>(at, sub, seq, range, owner, slots, c)
+    })
 }
 
-/// Runs `walk`, and counts the bytes of the wishes that it read and of the answers that it wrote.
-pub(super) fn counting_array_bytes<C: Counters, R>(c: &mut C, walk: impl FnOnce(&mut C) -> R) -> R {
-    let moved = |c: &C| 8 * (c.get(Count::WishesRead) + c.get(Count::SlotsWritten));
+/// Runs `walk`, and counts the bytes of the wishes that it read and of the records that it wrote.
+pub(super) fn counting_array_bytes<C: Counters, R>(
+    record_bytes: u64,
+    c: &mut C,
+    walk: impl FnOnce(&mut C) -> R,
+) -> R {
+    let moved = |c: &C| 8 * c.get(Count::WishesRead) + record_bytes * c.get(Count::SlotsWritten);
     let before = moved(c);
     let r = walk(c);
     c.add(Count::ArrayBytes, moved(c) - before);
@@ -247,6 +281,8 @@ fn walk_until_done<S: Slots, Q: Quirks, C: Counters>(
             return Err(End::Errno(Errno::Inval));
         }
         walk.c.add(Count::Walks, 1);
+        let i = walk.slot_of(walk.last);
+        walk.slots.begin(i);
         match walk_page_range(at, PageRange::between(walk.last, range.end()), &mut walk) {
             Ok(()) => return Ok(()),
             Err(Break::Again) => {}
@@ -290,9 +326,9 @@ pub(super) fn cpu_flags(e: Entry) -> Flags {
 pub(super) fn plain_run<K: Chunk, const MAY_FAULT: bool>(
     table: Table<'_>,
     first: usize,
-    n: usize,
     mut chunk: K,
 ) -> usize {
+    let n = chunk.len();
     // Both lengths are stated once, so that the loop carries no bounds check.
     let run = table.ptep_run(first, n);
     assert!(run.len() == n && chunk.len() == n);
@@ -319,6 +355,19 @@ pub(super) fn device_flags(swp: SwpEntry) -> Flags {
     Flags::VALID | Flags::DEVICE | write
 }
 
+/// What the mapping of the page at `addr` gives, and where that mapping ends: behind the page if there is none.
+fn mapping_at(at: Locked<'_>, addr: VirtAddr) -> (Flags, VirtAddr) {
+    let _rcu = rcu::read_lock();
+    let next = addr.add_pages(1);
+    match at.mm.lookup(addr, Level::Pte) {
+        Ok(slot) => (cpu_flags(slot.read()), next),
+        Err(level) => match at.mm.lookup(addr, level).map(Slot::read) {
+            Ok(e) if e.is_huge() => (cpu_flags(e), addr.align_down(level).add_pages(1 << level.order())),
+            _ => (Flags::empty(), next),
+        },
+    }
+}
+
 /// One page of a fault batch, counted: whether the page itself needed the fault, given its wish, and whether a copy was
 /// made that it did not ask for.
 pub(super) fn fault_page<'a, C: Counters>(
@@ -333,13 +382,7 @@ pub(super) fn fault_page<'a, C: Counters>(
         return at.handle_mm_fault(vma, addr, flags, c);
     }
     let wish = wish();
-    let cpu = match at.mm.lookup(addr, Level::Pte) {
-        Ok(slot) => cpu_flags(slot.read()),
-        Err(level) => at.mm.lookup(addr, level).map_or(Flags::empty(), |slot| {
-            let e = slot.read();
-            if e.is_huge() { cpu_flags(e) } else { Flags::empty() }
-        }),
-    };
+    let (cpu, _) = mapping_at(at, addr);
     if !need_fault(wish, cpu).is_empty() {
         c.add(Count::FaultsNeeded, 1);
     }
@@ -363,6 +406,9 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         if !self.may_fault {
             return Flags::empty();
         }
+        if S::UNIFORM {
+            return need_fault(self.slots.wish(self.slot_of(part.start())), cpu);
+        }
         let n = part.nr_pages() as usize;
         let chunk = self.slots.chunk(self.slot_of(part.start()), n);
         let mut need = Flags::empty();
@@ -377,8 +423,8 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
 
     fn fill(&mut self, part: PageRange, answer: Answer) {
         let (i, n) = (self.slot_of(part.start()), part.nr_pages() as usize);
-        self.c.add(Count::SlotsWritten, n as u64);
-        self.slots.fill(i, n, answer);
+        let written = self.slots.fill(i, n, answer);
+        self.c.add(Count::SlotsWritten, written);
     }
 
     /// Ends a callback that needs faults: takes them (`hmm_vma_fault`), or records them for later (7.3 cycle).
@@ -393,6 +439,43 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
 
     /// `handle_mm_fault` for every base page of `span`, whoever asked.
     fn fault_span(&mut self, vma: &'a Vma, span: PageRange, need: Flags) -> Result<(), End> {
+        self.c.fault_enter();
+        let r = if Q::FAULTS_EXACTLY {
+            self.fault_exactly(vma, span)
+        } else {
+            (0..span.nr_pages()).try_for_each(|k| self.fault_page(vma, span.start().add_pages(k), need))
+        };
+        self.c.fault_exit();
+        r
+    }
+
+    /// `handle_mm_fault` for the pages of `span` that need it, in the order of their addresses. A mapping that a fault
+    /// brought is taken in one step.
+    fn fault_exactly(&mut self, vma: &'a Vma, span: PageRange) -> Result<(), End> {
+        // What the mapping that was looked up last gives, and where it ends.
+        let (mut cpu, mut end) = (Flags::empty(), span.start());
+        let mut addr = span.start();
+        while addr < span.end() {
+            let wish = self.slots.wish(self.slot_of(addr));
+            if wish.contains(Flags::VALID) {
+                if addr >= end {
+                    (cpu, end) = mapping_at(self.at, addr);
+                }
+                let need = need_fault(wish, cpu);
+                if !need.is_empty() {
+                    self.fault_page(vma, addr, need)?;
+                    end = addr;
+                } else if S::UNIFORM {
+                    addr = end;
+                    continue;
+                }
+            }
+            addr = addr.add_pages(1);
+        }
+        Ok(())
+    }
+
+    fn fault_page(&mut self, vma: &'a Vma, addr: VirtAddr, need: Flags) -> Result<(), End> {
         let mut flags = FaultFlags::REMOTE;
         if Q::MAY_DROP_LOCK {
             flags |= FaultFlags::ALLOW_RETRY | FaultFlags::KILLABLE;
@@ -403,25 +486,14 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
             }
             flags |= FaultFlags::WRITE;
         }
-        self.c.fault_enter();
-        let r = self.fault_pages(vma, span, flags);
-        self.c.fault_exit();
-        r
-    }
-
-    fn fault_pages(&mut self, vma: &'a Vma, span: PageRange, flags: FaultFlags) -> Result<(), End> {
-        let mut addr = span.start();
-        while addr < span.end() {
-            let i = self.slot_of(addr);
-            let r = fault_page(self.at, vma, addr, flags, || self.slots.wish(i), self.c);
-            if r.intersects(VmFault::ERROR) {
-                let oom = Q::EXACT_ERRNO && r.contains(VmFault::OOM);
-                return Err(End::Errno(if oom { Errno::NoMem } else { Errno::Fault }));
-            }
-            if Q::MAY_DROP_LOCK && r.contains(VmFault::RETRY) {
-                return Err(End::LockDropped);
-            }
-            addr = addr.add_pages(1);
+        let i = self.slot_of(addr);
+        let r = fault_page(self.at, vma, addr, flags, || self.slots.wish(i), self.c);
+        if r.intersects(VmFault::ERROR) {
+            let oom = Q::EXACT_ERRNO && r.contains(VmFault::OOM);
+            return Err(End::Errno(if oom { Errno::NoMem } else { Errno::Fault }));
+        }
+        if Q::MAY_DROP_LOCK && r.contains(VmFault::RETRY) {
+            return Err(End::LockDropped);
         }
         Ok(())
     }
@@ -444,19 +516,20 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         let mut k = 0;
         while k < n {
             let may_fault = self.may_fault;
-            let chunk = self.slots.chunk(slot + k, n - k);
+            let most = (n - k).min(self.c.run_limit());
+            let chunk = self.slots.chunk(slot + k, most);
             let done = if may_fault {
-                plain_run::<_, true>(table, first + k, n - k, chunk)
+                chunk.plain_run::<true>(table, first + k)
             } else {
-                plain_run::<_, false>(table, first + k, n - k, chunk)
+                chunk.plain_run::<false>(table, first + k)
             };
             self.c.add(Count::PtesVisited, done as u64);
-            self.c.add(Count::SlotsWritten, done as u64);
-            if may_fault {
+            self.c.add(Count::SlotsWritten, self.slots.stored(done));
+            if may_fault && !S::UNIFORM {
                 self.c.add(Count::WishesRead, done as u64);
             }
             k += done;
-            if k < n {
+            if done < most {
                 k = self.handle_ptes(table, part, k)?;
             }
         }
@@ -470,9 +543,10 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         let n = part.nr_pages() as usize;
         let first = part.start().index(Level::Pte);
         loop {
+            let e = table.ptep_get(first + k);
             self.c.add(Count::PtesVisited, 1);
             let rest = PageRange::between(part.start().add_pages(k as u64), part.end());
-            self.handle_pte(table.ptep_get(first + k), rest)?;
+            self.handle_pte(e, rest)?;
             k += 1;
             if k == n || table.ptep_get(first + k).is_plain_present() {
                 return Ok(k);
@@ -485,7 +559,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
     fn handle_pte(&mut self, e: Entry, rest: PageRange) -> Result<(), Break> {
         let i = self.slot_of(rest.start());
         let wish = if self.may_fault {
-            self.c.add(Count::WishesRead, 1);
+            self.c.add(Count::WishesRead, u64::from(!S::UNIFORM));
             self.slots.wish(i)
         } else {
             Flags::empty()
@@ -549,8 +623,8 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
 
     #[inline(always)]
     fn store(&mut self, i: usize, answer: Answer) {
-        self.c.add(Count::SlotsWritten, 1);
         self.slots.put(i, answer);
+        self.c.add(Count::SlotsWritten, self.slots.stored(1));
     }
 
     /// What is left to do after `pte_unmap`: faults and waits.
@@ -590,8 +664,8 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
     fn put_leaf(&mut self, level: Level, part: PageRange, head: Answer) {
         let within = part.start().pages_since(part.start().align_down(level));
         let (i, n) = (self.slot_of(part.start()), part.nr_pages() as usize);
-        self.c.add(Count::SlotsWritten, n as u64);
-        self.slots.put_run(i, n, Answer { pfn: head.pfn + within, ..head });
+        let written = self.slots.put_run(i, n, Answer { pfn: head.pfn + within, ..head });
+        self.c.add(Count::SlotsWritten, written);
     }
 
     /// `hmm_vma_handle_absent_pmd` and the tests before it: an entry that is neither none, a table nor a leaf.
@@ -665,16 +739,19 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> WalkOps<'a> for HmmWalk<'a, '_, S, Q,
     /// `hmm_vma_walk_pmd`.
     fn pmd_entry(&mut self, vma: &'a Vma, pmd: Slot<'a>, part: PageRange) -> Result<(), Break> {
         loop {
-            self.c.add(Count::PmdsVisited, 1);
-            // pte_offset_map .. pte_unmap: a table read here stays a table until the guard is gone.
-            let rcu = rcu::read_lock();
             let e = pmd.read();
+            self.c.add(Count::PmdsVisited, 1);
             if e.is_table() {
+                // pte_offset_map .. pte_unmap: a table read under the guard stays a table until the guard is gone.
+                let rcu = rcu::read_lock();
+                let e = pmd.read();
+                if !e.is_table() {
+                    continue;
+                }
                 let r = self.walk_ptes(self.at.mm.phys().table(e.pfn()), part);
                 drop(rcu);
                 return r.map_err(|b| self.leave_ptes(vma, pmd, b));
             }
-            drop(rcu);
             if e.is_none() {
                 return self.pte_hole(Some(vma), part);
             }
@@ -704,7 +781,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> WalkOps<'a> for HmmWalk<'a, '_, S, Q,
         let flags = cpu_flags(e);
         let i = self.slot_of(part.start());
         if self.may_fault {
-            self.c.add(Count::WishesRead, 1);
+            self.c.add(Count::WishesRead, u64::from(!S::UNIFORM));
             let need = need_fault(self.slots.wish(i), flags);
             if !need.is_empty() {
                 drop(guard);

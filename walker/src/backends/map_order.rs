@@ -9,7 +9,8 @@
 //! **Cannot say**: that a large folio mapped by PTEs is contiguous (order 0); whether a page is the caller's device
 //! memory (the struct page tells).
 //!
-//! **Costs** a store per slot, a load per slot as soon as anything may fault, also under huge leaves.
+//! **Costs** a store per slot, a load per slot as soon as anything may fault, also under huge leaves. Its consumer reads
+//! every slot and writes an entry a page; that of `map_order_step` steps by the order.
 
 use crate::backend::{Capability, Info, Kind};
 use crate::backends::fixed::{CAPABILITIES, Fixed, Layout};
@@ -21,6 +22,21 @@ pub use crate::backends::fixed::{ERROR, VALID, WRITE};
 pub const ORDER_SHIFT: u32 = 56;
 /// The order field.
 pub const ORDER_MASK: u64 = 0x1f << ORDER_SHIFT;
+
+/// The frame.
+pub(super) const PFN_MASK: u64 = (1 << ORDER_SHIFT) - 1;
+
+/// The field for a mapping of `1 << order` pages.
+#[inline(always)]
+pub(super) fn order_bits(order: u8) -> u64 {
+    (order as u64) << ORDER_SHIFT
+}
+
+/// The order in a slot.
+#[inline(always)]
+pub(super) fn order_of(slot: u64) -> u8 {
+    ((slot & ORDER_MASK) >> ORDER_SHIFT) as u8
+}
 
 /// What a design with an order field can express.
 pub(super) const WITH_ORDER: [Capability; 11] = {
@@ -41,13 +57,39 @@ impl Layout for V5_9 {
     const INFO: Info =
         Info { id: "map_order", kernel: "5.9-6.15", kind: Kind::Historic, capabilities: &WITH_ORDER };
     type Quirks = V5_9;
-    const PFN_MASK: u64 = (1 << ORDER_SHIFT) - 1;
+    const PFN_MASK: u64 = PFN_MASK;
     #[inline(always)]
     fn size(order: u8) -> u64 {
-        (order as u64) << ORDER_SHIFT
+        order_bits(order)
     }
     #[inline(always)]
     fn order(slot: u64) -> Option<u8> {
-        Some(((slot & ORDER_MASK) >> ORDER_SHIFT) as u8)
+        Some(order_of(slot))
+    }
+}
+
+/// The same API under a consumer that uses the order: it steps from mapping to mapping and writes one device entry for
+/// each.
+pub type MapOrderStep = Fixed<V5_9Step>;
+
+/// As [`V5_9`], consumed by order.
+#[derive(Debug)]
+pub struct V5_9Step;
+
+impl Quirks for V5_9Step {}
+
+impl Layout for V5_9Step {
+    const INFO: Info =
+        Info { id: "map_order_step", kernel: "5.9-6.15", kind: Kind::Historic, capabilities: &WITH_ORDER };
+    type Quirks = V5_9Step;
+    const PFN_MASK: u64 = PFN_MASK;
+    const CONSUMER_STEPS: bool = true;
+    #[inline(always)]
+    fn size(order: u8) -> u64 {
+        order_bits(order)
+    }
+    #[inline(always)]
+    fn order(slot: u64) -> Option<u8> {
+        Some(order_of(slot))
     }
 }

@@ -15,13 +15,14 @@ use crate::addr::{PageRange, VirtAddr};
 use crate::arch::Entry;
 use crate::backend::{Backend, Info, Kind, PageView};
 use crate::backends::fixed::{
-    CAPABILITIES, ERROR, VALID, device_entry, flag_bits, lacks, present_bits, req_flags, view, wish_flags,
+    CAPABILITIES, ERROR, REQ, VALID, device_entry, flag_bits, lacks, present_bits, req_flags, view,
+    wish_flags,
 };
 use crate::backends::hmm_core::{Answer, Chunk, Flags, Quirks5_8, Slots, hmm_range_fault};
 use crate::backends::program;
 use crate::counters::{Count, Counters};
-use crate::mirror::DeviceTable;
-use crate::mm::{Errno, Mm};
+use crate::device_table::DeviceTable;
+use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::Request;
 
@@ -66,7 +67,7 @@ impl Slots for InAndOut<'_> {
 impl InAndOut<'_> {
     #[inline(always)]
     fn req(&self, k: usize) -> u64 {
-        self.default_flags | self.req_flags.map_or(0, |r| r[k])
+        (self.default_flags | self.req_flags.map_or(0, |r| r[k])) & REQ
     }
 }
 
@@ -135,14 +136,18 @@ impl Backend for SplitArrays {
     /// Nothing: the wishes are still there.
     fn refill<C: Counters>(&mut self, _: &Request<'_>, _: &mut C) {}
 
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
-        let vmas = mm.mmap_read();
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
         let mut slots = InAndOut {
             default_flags: self.default_flags,
             req_flags: self.has_wishes.then_some(&self.req_flags),
             pfns: &mut self.pfns,
         };
-        let at = mm.locked(&vmas);
         hmm_range_fault::<_, Quirks5_8, C>(at, sub, seq, self.range, self.owner, &mut slots, c)?;
         Ok(seq)
     }

@@ -21,8 +21,8 @@ use crate::backends::fixed::{Fixed, Layout};
 use crate::backends::hmm_core::{End, Quirks};
 use crate::backends::sticky_flags::{PFN_MASK, STICKY, order_bits, order_of};
 use crate::counters::{Count, Counters};
-use crate::mirror::DeviceTable;
-use crate::mm::{Errno, Mm};
+use crate::device_table::DeviceTable;
+use crate::mm::{Errno, Locked, Mm};
 use crate::notifier::Subscription;
 use crate::request::Request;
 
@@ -109,18 +109,37 @@ impl Backend for Unlocked {
                 return Err(Errno::Busy);
             }
             left = left.map(|n| n - 1);
-            match self.fixed.call(mm.locked(&vmas), sub, seq, c) {
+            let r = self.fixed.call(mm.locked(&vmas), sub, seq, c);
+            drop(vmas);
+            match r {
                 Ok(()) => return Ok(seq),
                 Err(End::Errno(Errno::Busy)) => c.add(Count::Retries, 1),
                 Err(End::Errno(e)) => return Err(e),
                 Err(End::LockDropped) => {
                     left = self.budget;
-                    drop(vmas);
                     // The kernel sleeps in the fault until user space has answered.
                     backoff.snooze();
                 }
             }
+            c.mmap_unlocked();
         }
+    }
+
+    /// One pass: hmm_range_fault_locked.
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
+        self.fixed.call(at, sub, seq, c)?;
+        Ok(seq)
+    }
+
+    fn bound_passes(&mut self, passes: Option<u32>) -> bool {
+        self.budget = passes;
+        true
     }
 
     fn consume<C: Counters>(&mut self, device: &mut DeviceTable, c: &mut C) {

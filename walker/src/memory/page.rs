@@ -67,6 +67,8 @@ pub const PG_CACHED: u64 = 1 << 13;
 /// hugetlb: HPageRestoreReserve, the page consumed a reservation that freeing gives back.
 pub const PG_RESTORE_RESERVE: u64 = 1 << 14;
 
+/// PG_waiters: somebody waits for the folio lock.
+pub const PG_WAITERS: u64 = 1 << 16;
 /// PG_readahead: the readahead mark, the next window is to be read when a fault meets this page.
 pub const PG_READAHEAD: u64 = 1 << 15;
 
@@ -167,6 +169,10 @@ impl Page {
     pub fn set(&self, bits: u64) {
         self.flags.fetch_or(bits, Relaxed);
     }
+    /// Sets `bit`; whether it was set before (`TestSetPageHWPoison`).
+    pub fn test_set(&self, bit: u64) -> bool {
+        self.flags.fetch_or(bit, Relaxed) & bit != 0
+    }
     /// Clears `bits`.
     #[inline]
     pub fn clear(&self, bits: u64) {
@@ -196,7 +202,7 @@ impl Page {
     /// `folio_unlock`.
     #[inline]
     pub fn unlock(&self) {
-        self.flags.fetch_and(!PG_LOCKED, AcqRel);
+        self.flags.fetch_and(!(PG_LOCKED | PG_WAITERS), AcqRel);
     }
     /// PG_locked.
     #[inline]

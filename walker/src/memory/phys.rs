@@ -10,7 +10,7 @@
 
 use crate::addr::{PAGE_SHIFT, PAGES_PER_PMD, PAGES_PER_PUD, PMD_ORDER, PTRS_PER_TABLE, PUD_ORDER, Pfn};
 use crate::memory::frames::{Frames, Migrate, OutOfFrames};
-use crate::memory::page::PG_SWAPCACHE;
+use crate::memory::page::{PG_HWPOISON, PG_SWAPCACHE};
 use crate::memory::{Page, PageKind, Table, rcu};
 use crate::sync::{AtomicU8, AtomicU64, Ordering::*};
 use std::sync::Arc;
@@ -139,6 +139,19 @@ impl Phys {
             0 => self.frames.free_base(head, Migrate::Movable),
             PMD_ORDER => self.frames.free_block(head),
             _ => self.frames.free_giga(head),
+        }
+    }
+    /// Frees a large folio that has no reference left but for `poisoned`, a page of it that is never used again
+    /// (`take_page_off_buddy`): a folio of its own now, with one reference that nobody gives back.
+    pub fn free_around(&self, head: Pfn, poisoned: Pfn) {
+        let order = self.page(head).order();
+        for pfn in (0..1u64 << order).map(|i| head.add(i)) {
+            if pfn == poisoned {
+                self.page(pfn).prepare(PageKind::Anon, 0, PG_HWPOISON);
+            } else {
+                self.page(pfn).reset();
+                self.frames.free_base(pfn, Migrate::Movable);
+            }
         }
     }
     /// Drops `n` references of the folio headed by `head`; frees it with the last.

@@ -258,7 +258,7 @@ impl Mm {
     fn swap_in_span(&self, addr: VirtAddr, limits: Limits) -> Result<(), Scan> {
         let vmas = self.mmap_read();
         let at = self.locked(&vmas);
-        let vma = at.revalidate(addr, limits)?;
+        let vma = at.revalidate_anon(addr, limits)?;
         let pmd = self.find_pmd(addr)?;
         for i in 0..PAGES_PER_PMD {
             let page = addr.add_pages(i);
@@ -281,7 +281,7 @@ impl Mm {
         let vmas = self.mmap_write();
         let at = self.locked(&vmas);
         let phys = self.phys();
-        let vma = at.revalidate(addr, limits)?;
+        let vma = at.revalidate_anon(addr, limits)?;
         let pmd = self.find_pmd(addr)?;
         let old = self.notifier.during(&Event::new(EventKind::Clear, pmd_span(addr)), || {
             let _guard = pmd.lock();
@@ -506,6 +506,13 @@ impl<'a> Locked<'a> {
         if vma.suits_pmd(addr) && allowed { Ok(vma) } else { Err(Scan::Vma) }
     }
 
+    /// `hugepage_vma_revalidate` with `expect_anon`. The scan ran under another hold of the mmap lock: what is mapped
+    /// now may be a file, and a huge leaf of anonymous memory there would lose its deposited table with its zap.
+    fn revalidate_anon(&self, addr: VirtAddr, limits: Limits) -> Result<&'a Vma, Scan> {
+        let vma = self.revalidate(addr, limits)?;
+        if vma.is_anonymous() && vma.anon_vma() != 0 { Ok(vma) } else { Err(Scan::PageAnon) }
+    }
+
     /// `hpage_collapse_scan_pmd` up to its decision.
     fn scan_pmd(&self, vma: &Vma, addr: VirtAddr, limits: Limits) -> Result<(), Scan> {
         let pmd = self.mm.find_pmd(addr)?;
@@ -708,5 +715,30 @@ impl<'a> Locked<'a> {
         phys.add_rmap_huge(head);
         pmd.set(Entry::leaf(head, vma.page_prot()).mkhuge());
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::mm::file::File;
+    use crate::mm::mmap::{MapFlags, MapKind};
+    use crate::mm::testing::{BASE, RW, assert_used, machine};
+    use crate::mm::touch::Access;
+
+    #[test]
+    fn a_file_that_took_the_place_of_what_was_scanned_does_not_become_anonymous() {
+        let mm = machine();
+        let used = mm.phys().nr_used();
+        let file = File::tmpfs(mm.system());
+        file.truncate(PAGES_PER_PMD).unwrap();
+        let kind = MapKind::FilePrivate(Arc::clone(&file));
+        mm.mmap(PageRange::pages(BASE, PAGES_PER_PMD), RW, kind, MapFlags::default(), 0).unwrap();
+        mm.touch(BASE, Access::Write(1)).unwrap();
+        assert_eq!(mm.collapse_anon(BASE, MADVISE), Err(Scan::PageAnon));
+        assert!(mm.find_pmd(BASE).is_ok(), "a table still");
+        mm.exit();
+        drop(file);
+        assert_used(&mm, used);
     }
 }

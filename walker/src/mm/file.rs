@@ -17,7 +17,7 @@
 //! folio lock; here the mmap lock, which stands for i_mmap_rwsem, comes first).
 
 use crate::addr::{PAGES_PER_PMD, PMD_ORDER, PageRange, Pfn};
-use crate::memory::page::{PG_DIRTY, PG_REFERENCED};
+use crate::memory::page::{PG_DIRTY, PG_LOCKED, PG_REFERENCED};
 use crate::memory::{PageKind, Phys};
 use crate::mm::Mm;
 use crate::mm::block::Readahead;
@@ -370,11 +370,14 @@ impl Inode {
             page.unlock();
         }
     }
-    /// `split_folio` to base pages: the folio is locked, unmapped, and the caller has one reference. Pages beyond the
-    /// end of the file leave the cache and are gone. The tails that stay go to `list`, each with a reference. False if
-    /// somebody else holds a reference.
-    pub(crate) fn split_folio(&self, head: Pfn, mut list: Option<&mut Vec<Pfn>>) -> bool {
-        let (phys, page) = (self.phys(), self.phys().page(head));
+    /// `split_huge_page_to_list_to_order` to base pages: the folio is locked, unmapped, and the caller has one
+    /// reference; `kept`, any page of it, has both afterwards. Pages beyond the end of the file leave the cache and, but
+    /// for `kept`, are gone. The tails that stay go to `list`, each with a reference. False if somebody else holds a
+    /// reference.
+    pub(crate) fn split_folio(&self, kept: Pfn, mut list: Option<&mut Vec<Pfn>>) -> bool {
+        let phys = self.phys();
+        let head = phys.head(kept);
+        let page = phys.page(head);
         debug_assert!(page.is_locked() && phys.mapcount(head) == 0 && page.order() == PMD_ORDER);
         let (first, end) = (page.index(), self.size());
         let mut pages = self.pages.lock();
@@ -389,17 +392,26 @@ impl Inode {
             tail.set_order(0);
             tail.set(inherited);
             tail.set_index(first + i);
+            let ours = head.add(i) == kept;
+            if ours {
+                tail.set(PG_LOCKED);
+            }
             if first + i < end {
                 tail.set_owner(self.id);
                 pages.insert(first + i, Cached::Folio(head.add(i)));
-                tail.unfreeze(1 + i32::from(list.is_some()));
+                tail.unfreeze(1 + i32::from(ours) + i32::from(list.is_some()));
                 list.iter_mut().for_each(|list| list.push(head.add(i)));
+            } else if ours {
+                tail.unfreeze(1);
             } else {
                 dropped.push(head.add(i));
             }
         }
         page.set_order(0);
-        page.unfreeze(2);
+        if head != kept {
+            page.unlock();
+        }
+        page.unfreeze(1 + i32::from(head == kept));
         drop(pages);
         dropped.into_iter().for_each(|pfn| phys.free(pfn));
         true

@@ -10,8 +10,9 @@
 use crate::addr::{Level, PAGES_PER_PMD, PMD_ORDER, PageRange, Pfn, VirtAddr};
 use crate::arch::{Entry, SwpEntry, SwpType};
 use crate::memory::page::{
-    PG_DIRTY, PG_HWPOISON, PG_LAZYFREE, PG_LOCKED, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE,
+    PG_DIRTY, PG_HWPOISON, PG_LAZYFREE, PG_LOCKED, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_WAITERS,
 };
+use crate::memory::table::Ptl;
 use crate::memory::{PageKind, Table};
 use crate::mm::huge::pmd_span;
 use crate::mm::protect::Change;
@@ -74,27 +75,30 @@ impl Mm {
     /// `migration_entry_wait`: returns when the entry may have changed.
     pub(crate) fn migration_entry_wait(&self, pmd: Slot<'_>, addr: VirtAddr) {
         // The first look is under the lock: a table that collapse freed meanwhile may hold anything.
-        let seen = match self.lock_pte_table(pmd) {
-            Some((table, _guard)) => table.ptep_get(addr.index(Level::Pte)),
-            None => pmd.read(),
+        let Some((table, guard)) = self.lock_pte_table(pmd) else {
+            return self.pmd_migration_entry_wait(pmd);
         };
-        self.wait_for_migration(seen, &|| {
+        self.wait_for_migration(guard, table.ptep_get(addr.index(Level::Pte)), &|| {
             let e = pmd.read();
             if e.is_table() { self.phys().table(e.pfn()).ptep_get(addr.index(Level::Pte)) } else { e }
         });
     }
     /// `pmd_migration_entry_wait`.
     pub(crate) fn pmd_migration_entry_wait(&self, pmd: Slot<'_>) {
-        self.wait_for_migration(pmd.read(), &|| pmd.read());
+        let guard = pmd.lock();
+        self.wait_for_migration(guard, pmd.read(), &|| pmd.read());
     }
-    /// Waits while the entry is the one seen and its folio is locked. Nothing but the mmap lock for reading is held,
-    /// which whoever migrates does not need any more, so this ends; a wait that ends early only makes the caller look
-    /// again.
-    fn wait_for_migration(&self, seen: Entry, entry: &dyn Fn() -> Entry) {
+    /// `migration_entry_wait_on_locked`: waits while the entry is the one seen and its folio is locked. Takes over the
+    /// lock of the table, under which the entry keeps the folio locked, so that it can be marked. Nothing but the mmap
+    /// lock for reading is held then, which whoever migrates does not need any more, so this ends; a wait that ends early
+    /// only makes the caller look again.
+    fn wait_for_migration(&self, guard: Ptl<'_>, seen: Entry, entry: &dyn Fn() -> Entry) {
         if !seen.is_swp() || !seen.swp().is_migration() {
             return;
         }
         let pfn = seen.swp().pfn();
+        self.phys().page(self.phys().head(pfn)).set(PG_WAITERS);
+        drop(guard);
         let backoff = crossbeam_utils::Backoff::new();
         while entry() == seen && self.phys().page(self.phys().head(pfn)).is_locked() {
             if backoff.is_completed() { std::thread::yield_now() } else { backoff.snooze() }
@@ -327,15 +331,25 @@ impl Family<'_> {
         });
     }
 
+    /// `split_folio`: [`Family::split_huge_page`] at the head.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn split_folio(&self, head: Pfn, list: Option<&mut Vec<Pfn>>) -> Result<(), Errno> {
+        self.split_huge_page(head, list)
+    }
+
     /// `split_huge_page_to_list_to_order` to order 0, for an anonymous folio that the caller locked and holds one
-    /// reference on. Afterwards the head is a small page, locked and referenced as before; the others live on their
-    /// mappings alone. With `list` those that are still mapped are appended to it, each with a reference.
+    /// reference on. Afterwards `kept`, any page of it, is a small page that has the caller's lock and reference; the
+    /// others live on their mappings alone. With `list` those that are still mapped are appended to it, each with a
+    /// reference.
     ///
     /// # Errors
     /// -EAGAIN when somebody else holds a reference, or a relative that maps it is busy: nothing has changed then, but
     /// that PMD leaves are split.
-    pub(crate) fn split_folio(&self, head: Pfn, mut list: Option<&mut Vec<Pfn>>) -> Result<(), Errno> {
+    pub(crate) fn split_huge_page(&self, kept: Pfn, mut list: Option<&mut Vec<Pfn>>) -> Result<(), Errno> {
         let phys = self.phys();
+        let head = phys.head(kept);
         let folio = phys.page(head);
         let (index, nr) = (folio.index(), 1u64 << folio.order());
         let cached = folio.has(PG_SWAPCACHE);
@@ -371,8 +385,7 @@ impl Family<'_> {
             phys.cut(head);
         }
         self.remove_migration_ptes(index, nr, head, head, true);
-        for i in 1..nr {
-            let pfn = head.add(i);
+        for pfn in (0..nr).map(|i| head.add(i)).filter(|&pfn| pfn != kept) {
             phys.page(pfn).unlock();
             if let Some(list) = &mut list
                 && phys.page(pfn).pte_mappings() > 0
@@ -392,41 +405,11 @@ impl Locked<'_> {
     /// mapped again. What is busy, pinned or mapped by a busy relative stays, as does what is in the swap cache.
     /// `between` runs when every folio is unmapped and none is copied. Returns how many moved.
     pub fn migrate_pages(&self, range: PageRange, between: impl FnOnce(usize)) -> u64 {
-        let phys = self.mm.phys();
         let folios = self.isolate_folios(range);
         self.with_family(|family| {
-            let mut migrating = folios;
-            migrating.retain(|&head| {
-                family.try_to_migrate(head, false);
-                let page = phys.page(head);
-                let moves = phys.mapcount(head) == 0 && page.refs() == 1 && !page.has(PG_SWAPCACHE);
-                if !moves {
-                    family.remove_migration_ptes(page.index(), 1 << page.order(), head, head, false);
-                    self.mm.system().unlock_folio(head);
-                    phys.put(head, 1);
-                }
-                moves
-            });
+            let migrating = family.unmap_folios(folios);
             between(migrating.len());
-            let mut moved = 0;
-            for src in migrating {
-                let page = phys.page(src);
-                let (index, order) = (page.index(), page.order());
-                let dst = phys.alloc(PageKind::Anon, order).ok();
-                if let Some(dst) = dst {
-                    phys.copy(dst, src, order);
-                    family.migrate_folio(src, dst);
-                    moved += 1;
-                }
-                family.remove_migration_ptes(index, 1 << order, src, dst.unwrap_or(src), false);
-                self.mm.system().unlock_folio(src);
-                phys.put(src, 1);
-                if let Some(dst) = dst {
-                    phys.page(dst).unlock();
-                    phys.put(dst, 1);
-                }
-            }
-            moved
+            family.move_folios(migrating)
         })
     }
 
@@ -469,6 +452,70 @@ impl Locked<'_> {
 }
 
 impl Family<'_> {
+    /// `migrate_folio_unmap` and `migrate_folio_move` of one anonymous or device-private folio that the caller locked
+    /// and holds a reference on: what it holds moves to new frames of system memory, if nothing else refers to it.
+    /// True: the caller's reference is the last.
+    pub(crate) fn migrate_one(&self, src: Pfn) -> bool {
+        let (phys, page) = (self.phys(), self.phys().page(src));
+        let (index, order) = (page.index(), page.order());
+        if phys.mapcount(src) > 0 {
+            self.try_to_migrate(src, false);
+        }
+        let moves = phys.mapcount(src) == 0 && page.refs() == 1 && !page.has(PG_SWAPCACHE);
+        let dst = if moves { phys.alloc(PageKind::Anon, order).ok() } else { None };
+        if let Some(dst) = dst {
+            phys.copy(dst, src, order);
+            self.migrate_folio(src, dst);
+        }
+        self.remove_migration_ptes(index, 1 << order, src, dst.unwrap_or(src), false);
+        if let Some(dst) = dst {
+            phys.page(dst).unlock();
+            phys.put(dst, 1);
+        }
+        dst.is_some()
+    }
+
+    /// `migrate_folio_unmap` for each: what stays mapped, pinned or cached is put back. Returns the others.
+    fn unmap_folios(&self, mut folios: Vec<Pfn>) -> Vec<Pfn> {
+        let phys = self.phys();
+        folios.retain(|&head| {
+            self.try_to_migrate(head, false);
+            let page = phys.page(head);
+            let moves = phys.mapcount(head) == 0 && page.refs() == 1 && !page.has(PG_SWAPCACHE);
+            if !moves {
+                self.remove_migration_ptes(page.index(), 1 << page.order(), head, head, false);
+                self.system().unlock_folio(head);
+                phys.put(head, 1);
+            }
+            moves
+        });
+        folios
+    }
+
+    /// `migrate_folio_move` for each of what [`Family::unmap_folios`] returned. Returns how many moved.
+    fn move_folios(&self, folios: Vec<Pfn>) -> u64 {
+        let phys = self.phys();
+        let mut moved = 0;
+        for src in folios {
+            let page = phys.page(src);
+            let (index, order) = (page.index(), page.order());
+            let dst = phys.alloc(PageKind::Anon, order).ok();
+            if let Some(dst) = dst {
+                phys.copy(dst, src, order);
+                self.migrate_folio(src, dst);
+                moved += 1;
+            }
+            self.remove_migration_ptes(index, 1 << order, src, dst.unwrap_or(src), false);
+            self.system().unlock_folio(src);
+            phys.put(src, 1);
+            if let Some(dst) = dst {
+                phys.page(dst).unlock();
+                phys.put(dst, 1);
+            }
+        }
+        moved
+    }
+
     /// `folio_migrate_mapping` and `folio_migrate_flags` for a folio outside the swap cache: `dst` takes over index
     /// and flags, and is locked.
     pub(crate) fn migrate_folio(&self, src: Pfn, dst: Pfn) {
@@ -482,7 +529,39 @@ impl Family<'_> {
 impl Mm {
     /// [`Locked::migrate_pages`] in one go, as compaction or move_pages(2) does it.
     pub fn migrate_range(&self, range: PageRange) -> u64 {
+        self.migrate_range_with(range, |_| {})
+    }
+    /// As [`Mm::migrate_range`]; `between` runs while the entries stand.
+    pub fn migrate_range_with(&self, range: PageRange, between: impl FnOnce(usize)) -> u64 {
         let vmas = self.mmap_read();
-        self.locked(&vmas).migrate_pages(range, |_| {})
+        self.locked(&vmas).migrate_pages(range, between)
+    }
+    /// The first half of [`Mm::migrate_range`]: the entries appear. For drivers that run everything on one thread: who
+    /// waits for an entry holds the mmap lock, which the other half needs too, so a writer that queues for the lock in
+    /// between would stop both.
+    #[must_use = "the folios stay locked until migrate_end"]
+    pub fn migrate_begin(&self, range: PageRange) -> Migration {
+        let vmas = self.mmap_read();
+        let at = self.locked(&vmas);
+        let folios = at.isolate_folios(range);
+        Migration { folios: at.with_family(|family| family.unmap_folios(folios)) }
+    }
+    /// The other half: the folios are copied and their entries resolve. Returns how many moved.
+    pub fn migrate_end(&self, migration: Migration) -> u64 {
+        let vmas = self.mmap_read();
+        self.locked(&vmas).with_family(|family| family.move_folios(migration.folios))
+    }
+}
+
+/// Folios whose mappings are migration entries: locked, referenced, not copied yet.
+#[derive(Debug)]
+pub struct Migration {
+    folios: Vec<Pfn>,
+}
+
+impl Migration {
+    /// How many folios.
+    pub fn nr_folios(&self) -> usize {
+        self.folios.len()
     }
 }

@@ -10,6 +10,7 @@ use crate::arch::Entry;
 use crate::memory::page::{
     PG_DIRTY, PG_LAZYFREE, PG_MLOCKED, PG_PARTIALLY_MAPPED, PG_REFERENCED, PG_SWAPCACHE,
 };
+use crate::memory::table::Ptl;
 use crate::memory::{Page, PageKind, Phys, Table};
 use crate::mm::file::{FileKind, Inode};
 use crate::mm::rmap::Family;
@@ -109,6 +110,53 @@ impl Locked<'_> {
         split
     }
 
+    /// A leaf of which the advice takes only `part`: its folio `head` is split, without the table lock that came with it.
+    fn split_leaf(&self, family: &Family<'_>, vma: &Vma, guard: Ptl<'_>, part: PageRange, head: Pfn) -> bool {
+        let folio = self.mm.phys().page(head);
+        if !folio.try_lock() {
+            return false;
+        }
+        folio.get(1);
+        drop(guard);
+        let within = part.start().index(Level::Pte) as u64;
+        self.split_mapped(family, vma, part.start(), head.add(within))
+    }
+
+    /// How many entries from the start of `part` on map the folio of the first, if that is all of it. Otherwise the folio
+    /// is split, with the table lock dropped and taken again, and the error says how many entries to go on: none if it
+    /// worked, since the same entry maps a small page or the zero page then.
+    fn covered_or_split<'m>(
+        &'m self,
+        family: &Family<'_>,
+        vma: &Vma,
+        pmd: Slot<'m>,
+        locked: &mut Option<(Table<'m>, Ptl<'m>)>,
+        part: PageRange,
+    ) -> Result<u64, u64> {
+        let (phys, addr) = (self.mm.phys(), part.start());
+        let Some((table, _)) = locked else { return Err(0) };
+        let i = addr.index(Level::Pte);
+        let pfn = table.ptep_get(i).pfn();
+        let head = phys.head(pfn);
+        let folio = phys.page(head);
+        let pages = 1u64 << folio.order();
+        if pages == 1 {
+            return Ok(1);
+        }
+        let nr = pte_batch(phys, *table, i, head, part.nr_pages());
+        if nr == pages {
+            return Ok(nr);
+        }
+        if phys.likely_mapped_shared(head) || !folio.try_lock() {
+            return Err(nr);
+        }
+        folio.get(1);
+        *locked = None;
+        let split = self.split_mapped(family, vma, addr, pfn);
+        *locked = self.mm.lock_pte_table(pmd);
+        Err(if split { 0 } else { nr })
+    }
+
     /// `madvise_cold_or_pageout_pte_range`. What is to be reclaimed goes to `list`, each with a reference.
     fn cold_or_pageout(
         &self,
@@ -139,13 +187,7 @@ impl Locked<'_> {
                     }
                     return;
                 }
-                if !folio.try_lock() {
-                    return;
-                }
-                folio.get(1);
-                drop(guard);
-                let within = part.start().index(Level::Pte) as u64;
-                if !self.split_mapped(family, vma, part.start(), head.add(within)) {
+                if !self.split_leaf(family, vma, guard, part, head) {
                     return;
                 }
             }
@@ -167,25 +209,15 @@ impl Locked<'_> {
                 addr = addr.add_pages(1);
                 continue;
             }
-            let pages = 1u64 << folio.order();
-            let mut nr = 1;
-            if pages > 1 {
-                nr = pte_batch(phys, table, i, head, part.end().pages_since(addr));
-                if nr < pages {
-                    if phys.likely_mapped_shared(head) || !folio.try_lock() {
-                        addr = addr.add_pages(nr);
-                        continue;
-                    }
-                    folio.get(1);
-                    drop(locked.take());
-                    let split = self.split_mapped(family, vma, addr, e.pfn());
-                    locked = self.mm.lock_pte_table(pmd);
-                    // Split: the same entry once more, it maps a small page or the zero page now.
-                    addr = addr.add_pages(if split { 0 } else { nr });
+            let rest = PageRange::between(addr, part.end());
+            let nr = match self.covered_or_split(family, vma, pmd, &mut locked, rest) {
+                Ok(nr) => nr,
+                Err(skip) => {
+                    addr = addr.add_pages(skip);
                     continue;
                 }
-            }
-            if phys.mapcount(head) == pages as i32 {
+            };
+            if phys.mapcount(head) == 1 << folio.order() {
                 if !pageout {
                     for k in i..i + nr as usize {
                         table.set(k, table.ptep_get(k).mkold());
@@ -238,14 +270,14 @@ impl Locked<'_> {
             return false;
         }
         let folio = phys.page(head);
-        if phys.likely_mapped_shared(head) || !folio.try_lock() {
+        if phys.likely_mapped_shared(head) {
             return false;
         }
         if part.nr_pages() != PAGES_PER_PMD {
-            folio.get(1);
-            drop(guard);
-            let within = part.start().index(Level::Pte) as u64;
-            self.split_mapped(family, vma, part.start(), head.add(within));
+            self.split_leaf(family, vma, guard, part, head);
+            return false;
+        }
+        if !folio.try_lock() {
             return false;
         }
         folio.clear(PG_DIRTY);
@@ -277,22 +309,13 @@ impl Locked<'_> {
                 }
             } else if e.is_present() && !e.is_special() {
                 let head = phys.head(e.pfn());
-                let folio = phys.page(head);
-                let pages = 1u64 << folio.order();
-                if pages > 1 {
-                    nr = pte_batch(phys, table, i, head, part.end().pages_since(addr));
-                }
-                if nr < pages {
-                    if phys.likely_mapped_shared(head) || !folio.try_lock() {
-                        addr = addr.add_pages(nr);
+                let rest = PageRange::between(addr, part.end());
+                match self.covered_or_split(family, vma, pmd, &mut locked, rest) {
+                    Ok(covered) => nr = covered,
+                    Err(skip) => {
+                        addr = addr.add_pages(skip);
                         continue;
                     }
-                    folio.get(1);
-                    drop(locked.take());
-                    let split = self.split_mapped(family, vma, addr, e.pfn());
-                    locked = self.mm.lock_pte_table(pmd);
-                    addr = addr.add_pages(if split { 0 } else { nr });
-                    continue;
                 }
                 if self.clean_for_free(head) {
                     for k in i..i + nr as usize {
@@ -407,7 +430,7 @@ impl Family<'_> {
             }
         }
         if phys.mapcount(head) > 0 {
-            self.try_to_unmap(head);
+            self.try_to_unmap(head, false);
             if phys.mapcount(head) > 0 {
                 return false;
             }
@@ -415,11 +438,12 @@ impl Family<'_> {
         if folio.has(PG_LAZYFREE) { folio.freeze(1) } else { system.swap_out(head) }
     }
 
-    /// `try_to_unmap` of an anonymous folio that the caller locked. Whether it worked shows in its mapping count.
-    fn try_to_unmap(&self, head: Pfn) {
+    /// `try_to_unmap` of an anonymous folio that the caller locked, also where it is mlocked with `ignore_mlock`.
+    /// Whether it worked shows in its mapping count.
+    pub(crate) fn try_to_unmap(&self, head: Pfn, ignore_mlock: bool) {
         let folio = self.phys().page(head);
         self.rmap_walk_anon(folio.index(), 1 << folio.order(), &mut |mm, vma, part| {
-            mm.try_to_unmap_one(head, vma, part) && self.phys().mapcount(head) > 0
+            mm.try_to_unmap_one(head, vma, part, ignore_mlock) && self.phys().mapcount(head) > 0
         });
     }
 }
@@ -457,14 +481,17 @@ impl Family<'_> {
         }
     }
 
-    /// `split_folio` of a huge page-cache folio that the caller locked and holds one reference on.
-    pub(crate) fn split_file_folio(&self, inode: &Arc<Inode>, head: Pfn) -> bool {
-        let (phys, folio) = (self.phys(), self.phys().page(head));
+    /// `split_huge_page` of a huge page-cache folio that the caller locked and holds one reference on; `kept`, any page
+    /// of it, has both afterwards.
+    pub(crate) fn split_file_folio(&self, inode: &Arc<Inode>, kept: Pfn) -> bool {
+        let phys = self.phys();
+        let head = phys.head(kept);
+        let folio = phys.page(head);
         if !inode.holds(head) || phys.mapcount(head) != folio.refs() - (1 << folio.order()) - 1 {
             return false;
         }
         self.unmap_file_folio(inode, head, true);
-        phys.mapcount(head) == 0 && inode.split_folio(head, None)
+        phys.mapcount(head) == 0 && inode.split_folio(kept, None)
     }
 
     /// `try_to_unmap` of a page-cache folio that the caller locked. Address spaces that are busy keep their mappings.
@@ -496,17 +523,18 @@ fn inode_of(vma: &Vma) -> Option<&Arc<Inode>> {
 impl Mm {
     /// `try_to_unmap_one` for one VMA: every mapping in `part` becomes a swap entry, or nothing if the folio may be
     /// dropped. False ends the walk over the VMAs.
-    fn try_to_unmap_one(&self, head: Pfn, vma: &Vma, part: PageRange) -> bool {
+    fn try_to_unmap_one(&self, head: Pfn, vma: &Vma, part: PageRange, ignore_mlock: bool) -> bool {
         let (phys, system) = (self.phys(), self.system());
         let folio = phys.page(head);
         let last = head.add(1 << folio.order());
+        let mlocked = vma.has(VmFlags::LOCKED) && !ignore_mlock;
         let go_on = Cell::new(true);
         self.notifier.during(&Event::new(EventKind::Clear, part), || {
             self.for_each_entry(
                 part,
                 &mut |pmd, e, _| {
                     if e.is_huge() && e.pfn() == head {
-                        if vma.has(VmFlags::LOCKED) {
+                        if mlocked {
                             go_on.set(false);
                         } else {
                             self.split_huge_pmd_locked(vma, pmd, e, false);
@@ -519,7 +547,7 @@ impl Mm {
                     {
                         return;
                     }
-                    if vma.has(VmFlags::LOCKED) {
+                    if mlocked {
                         return go_on.set(false);
                     }
                     let pfn = e.pfn();

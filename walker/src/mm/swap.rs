@@ -13,7 +13,7 @@ use crate::addr::{PAGES_PER_PMD, PMD_ORDER, PTRS_PER_TABLE, Pfn};
 use crate::arch::{Entry, SwpEntry, SwpType};
 use crate::counters::{Count, Counters};
 use crate::memory::PageKind;
-use crate::memory::page::{PG_DIRTY, PG_LOCKED, PG_MLOCKED, PG_SWAPCACHE};
+use crate::memory::page::{PG_DIRTY, PG_HWPOISON, PG_LOCKED, PG_MLOCKED, PG_SWAPCACHE};
 use crate::mm::fault::{VmFault, Vmf};
 use crate::mm::file::Inode;
 use crate::mm::system::System;
@@ -314,6 +314,23 @@ impl System {
         self.phys.put(head, nr as i32);
         true
     }
+    /// `delete_from_swap_cache` of a locked, clean folio: entries that name its slots find the contents there.
+    pub(crate) fn delete_from_swap_cache(&self, head: Pfn) {
+        let page = self.phys.page(head);
+        let (first, nr) = (page.private() - 1, 1u64 << page.order());
+        let mut map = self.swap.map.lock();
+        for s in first..first + nr {
+            let slot = map.slot(s);
+            slot.cached = None;
+            slot.has_cache = false;
+            map.settle(s);
+        }
+        page.clear(PG_SWAPCACHE);
+        page.set_private(0);
+        drop(map);
+        // Never the last ones: the caller holds one.
+        self.phys.put(head, nr as i32);
+    }
     /// `free_swap_cache`: as [`System::free_swap`] for a folio that the caller has not locked, if nobody maps it. Whoever
     /// takes the last mapping or the last name away calls it, with a reference held, and so does
     /// [`System::unlock_folio`] for those who found the folio locked. Hence no folio stays in the swap cache alone; in the
@@ -525,6 +542,11 @@ impl Vmf<'_> {
         // Did the cache let go of it, or does it stand for another slot by now?
         if !fresh && (!folio.has(PG_SWAPCACHE) || system.slot_of(pfn) != slot) {
             return give_up();
+        }
+        // It failed while it was in the swap cache, dirty: it stays there for whoever touches it.
+        if phys.page(pfn).has(PG_HWPOISON) {
+            give_up();
+            return VmFault::HWPOISON;
         }
         let Some((table, guard)) = self.mm().lock_pte_table(self.pmd) else { return give_up() };
         let i = self.pte_index();

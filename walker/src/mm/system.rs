@@ -68,6 +68,8 @@ pub struct System {
     pub device: DevicePool,
     /// The block device.
     pub block: BlockDevice,
+    /// One memory failure at a time.
+    pub(crate) mf_mutex: Mutex<()>,
     zero_pfn: Pfn,
     huge_zero: OnceLock<Pfn>,
     huge_zero_lock: Mutex<()>,
@@ -89,6 +91,7 @@ impl System {
             hugetlb: HugetlbPool::new(settings.hugetlb_2m, settings.hugetlb_1g),
             device: DevicePool::default(),
             block: BlockDevice::default(),
+            mf_mutex: Mutex::new(()),
             zero_pfn: zero,
             huge_zero: OnceLock::new(),
             huge_zero_lock: Mutex::new(()),

@@ -3,7 +3,7 @@
 //! The hardware walk sets accessed and dirty bits; what it may not do faults into `exc_page_fault` ->
 //! `do_user_addr_fault` -> `handle_mm_fault` (arch/x86/mm/fault.c, 6.12). There is no TLB in the model: every access
 //! reads the tables, and a store takes effect under the table's lock, so that a page is never written after its entry
-//! lost the write bit.
+//! lost the write bit; a table that was unlinked since the walk counts for nothing, as after `pmdp_collapse_flush`.
 
 use crate::addr::{Level, VirtAddr};
 use crate::arch::Entry;
@@ -11,6 +11,7 @@ use crate::counters::{Counters, NoCounts};
 use crate::memory::Table;
 use crate::mm::Mm;
 use crate::mm::fault::{FaultFlags, VmFault};
+use crate::mm::tables::Slot;
 use crate::mm::vma::VmFlags;
 
 /// How the CPU accesses one byte.
@@ -88,42 +89,55 @@ impl Mm {
         let _rcu = crate::memory::rcu::read_lock();
         let mut table: Table<'_> = self.root();
         let mut level = self.geometry().root();
+        let mut above = None;
         loop {
-            let i = addr.index(level);
-            let e = table.read(i);
+            let slot = Slot { table, index: addr.index(level) };
+            let e = slot.read();
             if e.is_table() && level > Level::Pte {
                 table = self.phys().table(e.pfn());
                 level = crate::mm::tables::below(level);
+                above = Some((slot, e));
                 continue;
             }
             if !e.is_present() || e.is_protnone() || (level > Level::Pte && !e.is_huge()) {
                 return None;
             }
-            let write = matches!(access, Access::Write(_));
-            if write && !e.is_write() {
+            if matches!(access, Access::Write(_)) && !e.is_write() {
                 return None;
             }
-            // Under the lock, so that the store cannot land after somebody write-protected or zapped the entry.
-            let _guard = table.lock();
-            let now = Entry::from_bits(table.read(i).bits());
-            if now != e {
-                return None;
-            }
-            let used = if write { e.mkdirty_hw() } else { e }.mkyoung();
-            if used != e {
-                table.set(i, used);
-            }
-            let sub = (addr.get() >> 12) & ((1 << level.order()) - 1);
-            let pfn = e.pfn().add(sub);
-            let offset = (addr.get() & 0xfff) as usize;
-            if pfn.get() >= self.phys().nr_frames() {
-                return Some(0);
-            }
-            if let Access::Write(byte) = access {
-                self.phys().store_byte(pfn, offset, byte);
-            }
-            return Some(self.phys().load_byte(pfn, offset));
+            return self.access_leaf(above, slot, e, (addr, level), access);
         }
+    }
+
+    /// The access itself, if `slot` still holds the leaf `e`, and the entry above still leads to it.
+    fn access_leaf(
+        &self,
+        above: Option<(Slot<'_>, Entry)>,
+        slot: Slot<'_>,
+        e: Entry,
+        (addr, level): (VirtAddr, Level),
+        access: Access,
+    ) -> Option<u8> {
+        // Under the lock, so that the store cannot land after somebody write-protected or zapped the entry. Who unlinks
+        // a table takes its lock afterwards, before the pages are copied.
+        let _guard = slot.lock();
+        if slot.read() != e || above.is_some_and(|(slot, link)| slot.read() != link) {
+            return None;
+        }
+        let used = if matches!(access, Access::Write(_)) { e.mkdirty_hw() } else { e }.mkyoung();
+        if used != e {
+            slot.set(used);
+        }
+        let sub = (addr.get() >> 12) & ((1 << level.order()) - 1);
+        let pfn = e.pfn().add(sub);
+        let offset = (addr.get() & 0xfff) as usize;
+        if pfn.get() >= self.phys().nr_frames() {
+            return Some(0);
+        }
+        if let Access::Write(byte) = access {
+            self.phys().store_byte(pfn, offset, byte);
+        }
+        Some(self.phys().load_byte(pfn, offset))
     }
 }
 
@@ -133,5 +147,26 @@ impl Entry {
     #[must_use]
     pub(crate) const fn mkdirty_hw(self) -> Entry {
         Entry(self.0 | 1 << 6)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::mm::testing::{BASE, machine, map_anon};
+
+    #[test]
+    fn a_store_does_not_reach_a_page_through_a_table_that_collapse_unlinked() {
+        let mm = machine();
+        map_anon(&mm, 0, 1);
+        mm.touch(BASE, Access::Write(1)).unwrap();
+        let pmd = mm.lookup(BASE, Level::Pmd).unwrap();
+        let pte = mm.lookup(BASE, Level::Pte).unwrap();
+        let (link, e) = (pmd.read(), pte.read());
+        let store = || mm.access_leaf(Some((pmd, link)), pte, e, (BASE, Level::Pte), Access::Write(2));
+        pmd.replace(Entry::NONE);
+        assert_eq!(store(), None);
+        pmd.set(link);
+        assert_eq!(store(), Some(2));
     }
 }

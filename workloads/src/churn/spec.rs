@@ -5,6 +5,7 @@ use crate::nearest;
 use core::fmt;
 use core::str::FromStr;
 use walker::addr::{PAGE_SHIFT, PAGE_SIZE};
+use walker::backend::Capability;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
@@ -100,6 +101,20 @@ pub struct ChurnSpec {
     pub dose: Dose,
     /// Threads that share the dose.
     pub threads: u32,
+}
+
+impl ChurnSpec {
+    /// What a design must be able to do to be walked with while this happens.
+    pub const fn requires(&self) -> &'static [Capability] {
+        match self.kind {
+            _ if self.overlap_percent == 0 => &[],
+            // The VMA is cut at both ends of the event's range.
+            ChurnKind::Mprotect => &[Capability::CrossVma],
+            // The walk meets pages of a device that is not the caller's.
+            ChurnKind::DeviceMigrate => &[Capability::ForeignDevice],
+            _ => &[],
+        }
+    }
 }
 
 /// What names look like, for messages.

@@ -1,6 +1,6 @@
 //! TOML to a checked definition.
 
-use super::{Definition, DefinitionError, Grid, parse_size};
+use super::{Definition, DefinitionError, Grid, POLICIES, Retry, parse_size};
 use crate::churn::{ChurnSpec, NO_CHURN};
 use crate::nearest::hint;
 use crate::request::{self, RequestKind};
@@ -27,6 +27,8 @@ struct Raw {
     requires: Vec<Spanned<String>>,
     requests: Spanned<Vec<Spanned<String>>>,
     shape: Spanned<ShapeSpec>,
+    retry: Option<Spanned<String>>,
+    attempts: Option<Spanned<u32>>,
     #[serde(default)]
     smoke: RawGrid,
     #[serde(default)]
@@ -98,7 +100,29 @@ impl Source<'_> {
         let at = after.find(key).map_or(start, |found| start + found);
         Err(self.error(at..at, message))
     }
-    fn grid(&self, raw: &RawGrid, shape: &ShapeSpec) -> Result<Grid, DefinitionError> {
+    fn retry(&self, raw: &Raw) -> Result<Retry, DefinitionError> {
+        let mut retry = Retry::default();
+        if let Some(name) = &raw.retry {
+            retry.policy = Retry::parse_policy(name.get_ref()).ok_or_else(|| {
+                let names = POLICIES.map(|(n, _)| n).join(", ");
+                self.error(name.span(), format!("retry {:?}: expected one of {names}", name.get_ref()))
+            })?;
+        }
+        if let Some(attempts) = &raw.attempts {
+            retry.attempts = *attempts.get_ref();
+            if retry.attempts == 0 {
+                let message = "attempts is 0: expected 1 or more, or nothing for no limit".to_owned();
+                return Err(self.error(attempts.span(), message));
+            }
+        }
+        Ok(retry)
+    }
+    fn grid(
+        &self,
+        raw: &RawGrid,
+        shape: &ShapeSpec,
+        requests: &[RequestKind],
+    ) -> Result<Grid, DefinitionError> {
         let mut grid = Grid::default();
         let unit = shape.unit_bytes();
         for size in &raw.sizes {
@@ -146,6 +170,13 @@ impl Source<'_> {
             };
             if grid.churn.contains(&churn) {
                 return Err(refuse("stands there already: expected each once".to_owned()));
+            }
+            if let Some(spec) = churn {
+                let sizes = grid.sizes.iter().find_map(|size| spec.refusal(shape, *size));
+                let asked = requests.iter().find_map(|request| spec.refuses_request(*request));
+                if let Some(why) = sizes.or(asked) {
+                    return Err(refuse(why.to_string()));
+                }
             }
             grid.churn.push(churn);
         }
@@ -228,6 +259,7 @@ pub fn parse(text: &str, file: &str) -> Result<Definition, DefinitionError> {
         let message = format!("no requests: expected at least one of {}", request::EXPECTED);
         return Err(source.error(raw.requests.span(), message));
     }
+    let retry = source.retry(&raw)?;
     let shape = source.shape(raw.shape)?;
     for (name, kind) in raw.requests.get_ref().iter().zip(&requests) {
         let allowed = shape.allows();
@@ -242,9 +274,10 @@ pub fn parse(text: &str, file: &str) -> Result<Definition, DefinitionError> {
         }
     }
     Ok(Definition {
-        smoke: source.grid(&raw.smoke, &shape)?,
-        quick: source.grid(&raw.quick, &shape)?,
-        full: source.grid(&raw.full, &shape)?,
+        smoke: source.grid(&raw.smoke, &shape, &requests)?,
+        quick: source.grid(&raw.quick, &shape, &requests)?,
+        full: source.grid(&raw.full, &shape, &requests)?,
+        retry,
         id: raw.id.into_inner(),
         title: raw.title.into_inner(),
         analysis: raw.analysis.into_inner(),

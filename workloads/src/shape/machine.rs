@@ -25,6 +25,8 @@ pub(super) fn system_with(nr_pages: u64, nr_mms: u64, settings: Settings) -> Res
     // A PTE table a 512 pages and 1/512 of that above; blocks and gigabyte runs round up; lists of threads hold some.
     let tables = (nr_pages / 512 + nr_pages / (512 * 256) + 64) * nr_mms;
     let nr_frames = nr_pages * 2 + tables + 4 * PAGES_PER_PUD + (1 << 16);
+    // Room to swap all of it out; slots cost nothing until they are used.
+    let settings = Settings { swap_slots: settings.swap_slots.max(nr_pages + 512), ..settings };
     Ok(System::new(PhysConfig { nr_frames, host_huge_pages: true }, settings)?)
 }
 

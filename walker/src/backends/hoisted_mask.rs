@@ -1,0 +1,44 @@
+//! `hoisted_mask` (candidate): `map_order` that decides once a call whether pages can have wishes of their own.
+//!
+//! **Idea.** hmm_range_fault computes `(slot & pfn_flags_mask) | default_flags` for every slot of every call, also when
+//! the mask is 0 and the wish of every page is the default; under a huge leaf it reads 512 slots to learn what it knew
+//! (semantics 0.4). Here the call asks once, and has a loop for each case.
+//!
+//! **Promises** the answers, faults and errors of `map_order`, for every request.
+//!
+//! **Cannot say** what `map_order` cannot.
+//!
+//! **Costs** with a mask of 0 no slot is read, and a huge leaf is decided in one step; with a mask as `map_order`. Twice
+//! the code of the inner loop.
+//!
+//! **Asks of the kernel** one branch in `hmm_range_need_fault` and `hmm_pte_need_fault`'s caller; of drivers nothing.
+
+use crate::backend::{Info, Kind};
+use crate::backends::fixed::{Fixed, Layout};
+use crate::backends::hmm_core::Quirks;
+use crate::backends::map_order::{PFN_MASK, WITH_ORDER, order_bits, order_of};
+
+/// The backend. See the module.
+pub type HoistedMask = Fixed<Hoisted>;
+
+/// `map_order`'s layout, the mask hoisted.
+#[derive(Debug)]
+pub struct Hoisted;
+
+impl Quirks for Hoisted {}
+
+impl Layout for Hoisted {
+    const INFO: Info =
+        Info { id: "hoisted_mask", kernel: "none", kind: Kind::Candidate, capabilities: &WITH_ORDER };
+    type Quirks = Self;
+    const PFN_MASK: u64 = PFN_MASK;
+    const HOISTS_MASK: bool = true;
+    #[inline(always)]
+    fn size(order: u8) -> u64 {
+        order_bits(order)
+    }
+    #[inline(always)]
+    fn order(slot: u64) -> Option<u8> {
+        Some(order_of(slot))
+    }
+}

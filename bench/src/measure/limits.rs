@@ -133,7 +133,7 @@ pub(crate) fn sweep(scene: &Scene, limit: Limit, way: BulkCopy, slots: &mut Slot
     let phys = scene.phys();
     for k in 0..scene.nr_calls() {
         let spans = scene.spans_of(k);
-        let n = scene.call_pages.min(scene.nr_pages() - k * scene.call_pages) as usize;
+        let n = scene.request(k).range.nr_pages() as usize;
         let out = slots.get(n);
         match limit {
             Limit::Copy => one_call(phys, spans, out, |t, first, out| t.copy_entries(first, out, way)),

@@ -48,8 +48,8 @@ fn paired(question: &Question, compare: &Compare, point: &Point, a: &CellId) -> 
     let (figures, effect) = (figures(compare, point), &point.effect);
     match point.verdict {
         Verdict::Differs => {
-            let than = than(effect, compare.metric, b_is);
-            format!("{} {than}{what}: {figures}, {at}.", capital(a_is))
+            let than = than(effect, compare.metric, &format!("{b_is}{what}"));
+            format!("{} {than}: {figures}, {at}.", capital(a_is))
         }
         Verdict::Same => format!(
             "No difference above {} % between {a_is} and {b_is}{what}: {}; {figures}, {at}.",
@@ -74,7 +74,7 @@ fn ranked(question: &Question, compare: &Compare, point: &Point, ranking: &Ranki
     let figures = figures(compare, point);
     match point.verdict {
         Verdict::Differs => format!(
-            "{first} is the cheapest {of}: {second}, the next, {}{p}; {figures}, {at}.",
+            "{first} is the cheapest {of}; {second}, the next, {}{p}: {figures}, {at}.",
             than(&point.effect, compare.metric, "it")
         ),
         Verdict::Same => format!(
@@ -106,7 +106,7 @@ fn value(compare: &Compare, point: &Point, a: &CellId) -> String {
 fn part(metric: Metric) -> String {
     match metric {
         Metric::Whole | Metric::Count(_) => String::new(),
-        Metric::Stage(stage) => format!(" in {}", stage.name()),
+        Metric::Stage(stage) => format!(", {} alone", stage.name()),
         Metric::CountRatio(..) => format!(" in {metric}"),
     }
 }

@@ -3,9 +3,15 @@
 use std::process::Command;
 
 fn main() {
-    for watched in
-        ["src", "build.rs", "../walker/src", "../workloads/src", "../workloads/definitions", "../Cargo.lock"]
-    {
+    for watched in [
+        "src",
+        "questions",
+        "build.rs",
+        "../walker/src",
+        "../workloads/src",
+        "../workloads/definitions",
+        "../Cargo.lock",
+    ] {
         // A path that does not exist would run this again at every build.
         if std::path::Path::new(watched).exists() {
             println!("cargo::rerun-if-changed={watched}");

@@ -1,8 +1,10 @@
 //! The arguments: one line a sub-command; each declares its own in its file.
 
 use crate::cmd::capture::CaptureArgs;
+use crate::cmd::compare::CompareArgs;
 use crate::cmd::completions::CompletionsArgs;
 use crate::cmd::conform::ConformArgs;
+use crate::cmd::export::ExportArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::run::RunArgs;
 use crate::cmd::soak::SoakArgs;
@@ -22,6 +24,8 @@ Examples:
   walkbench list cells --filter fault_write    what `run` would measure
   walkbench verify                             every answer against the oracle, exact counts
   walkbench soak                               every answer again, under churn of every kind at once
+  walkbench compare results/A results/B        two runs side by side, as ratios
+  walkbench export results/A --to csv          for other tools
   walkbench speed                              how far the model is from what the machine allows
 
 Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C.
@@ -39,6 +43,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     Conform(ConformArgs),
     Soak(SoakArgs),
+    Compare(CompareArgs),
+    Export(ExportArgs),
     Speed(SpeedArgs),
     Capture(CaptureArgs),
     Completions(CompletionsArgs),

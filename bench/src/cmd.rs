@@ -1,8 +1,10 @@
 //! The sub-commands, one a file.
 
 pub(crate) mod capture;
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod conform;
+pub(crate) mod export;
 pub(crate) mod launch;
 pub(crate) mod list;
 pub(crate) mod run;

@@ -6,13 +6,18 @@ mod analysis;
 mod capture;
 mod cli;
 mod cmd;
+mod compare;
+mod export;
 mod interrupt;
 mod measure;
 mod oracle;
 mod os;
 mod output;
 mod progress;
+mod questions;
 mod record;
+mod results;
+mod selection;
 mod soak;
 pub mod stats;
 mod tables;
@@ -29,6 +34,8 @@ pub fn main() -> ExitCode {
         cli::Command::Verify(args) => cmd::verify::run(&args),
         cli::Command::Conform(args) => cmd::conform::run(&args),
         cli::Command::Soak(args) => cmd::soak::run(&args),
+        cli::Command::Compare(args) => cmd::compare::run(&args),
+        cli::Command::Export(args) => cmd::export::run(&args),
         cli::Command::Speed(args) => cmd::speed::run(&args),
         cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),
         cli::Command::Completions(args) => cmd::completions::run(&args),

@@ -19,6 +19,7 @@ mod max_t;
 mod nested;
 mod proportion;
 mod sorted;
+mod two_samples;
 
 #[cfg(test)]
 mod coverage;
@@ -29,3 +30,4 @@ pub use max_t::{Alternative, MaxT, sign_flip_max_t};
 pub use nested::{Components, components};
 pub use proportion::clopper_pearson;
 pub use sorted::Sorted;
+pub use two_samples::two_samples;

@@ -43,7 +43,10 @@ fn every_list_is_json_with_a_schema_and_text_without_it() {
     assert!(map_order["capabilities"].as_array().unwrap().contains(&"snapshot".into()));
     let workloads = json(&walkbench(&["list", "workloads", "--format", "json"]));
     assert!(strings(&workloads["workloads"], "id").contains(&"dense_4k".to_owned()));
-    assert!(json(&walkbench(&["list", "questions", "--format", "json"]))["questions"].is_array());
+    let questions = json(&walkbench(&["list", "questions", "--format", "json"]));
+    assert_eq!(questions["schema"], 1);
+    assert!(strings(&questions["questions"], "id").contains(&"prefill".to_owned()));
+    assert!(strings(&questions["questions"], "title").iter().all(|t| !t.is_empty()));
     for what in ["backends", "workloads", "questions", "cells"] {
         let output = walkbench(&["list", what]);
         assert_eq!(code(&output), Some(0), "{what}");
@@ -87,7 +90,8 @@ fn bad_usage_and_bad_input_exit_with_2_and_say_what_was_expected() {
         (vec!["list", "kernels"], "backends, workloads, questions, cells"),
         (vec!["run", "--out", under_file.to_str().unwrap()], "expected a place where a folder can be made"),
         (vec!["run", "--out", full], "is not empty"),
-        (vec!["compare"], "unrecognized subcommand"),
+        (vec!["compare"], "<DIR>"),
+        (vec!["gate"], "unrecognized subcommand"),
         (vec![], "Usage"),
     ] {
         let output = walkbench(&args);
@@ -136,7 +140,16 @@ fn a_smoke_run_prints_json_and_leaves_a_folder_that_can_be_read() {
     );
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let printed = json(&output);
-    assert!(printed["machine"]["vcpus"].as_u64() > Some(0) && printed["questions"].is_array());
+    assert!(printed["machine"]["vcpus"].as_u64() > Some(0));
+    let questions = printed["questions"].as_array().unwrap();
+    assert_eq!(questions.len(), 15);
+    for q in questions {
+        assert!(q["id"].is_string() && q["answer"].is_string() && q["resolved"].is_boolean(), "{q}");
+        assert!(
+            q.get("break_even").is_some() && (q["effect"].is_null() || q["effect"]["ratio"].is_number()),
+            "{q}"
+        );
+    }
     let cells = printed["cells"].as_array().unwrap();
     let of = |id: &str| cells.iter().find(|c| c["id"] == id).unwrap_or_else(|| panic!("no {id}"));
     let cell = of("dense_4k@2MiB/snapshot/512/none/1/map_order");
@@ -272,12 +285,14 @@ fn soak_prints_its_tally_and_refuses_what_cannot_happen() {
 fn completions_know_the_sub_commands_and_help_shows_examples() {
     let script = String::from_utf8(walkbench(&["completions", "bash"]).stdout).unwrap();
     let help = String::from_utf8(walkbench(&["--help"]).stdout).unwrap();
-    for command in ["run", "list", "verify", "conform", "soak", "speed", "capture", "completions"] {
+    for command in
+        ["run", "list", "verify", "conform", "compare", "export", "soak", "speed", "capture", "completions"]
+    {
         assert!(script.contains(&format!("walkbench__subcmd__{command}")) || script.contains(command));
         assert!(help.contains(command));
     }
     assert!(help.contains("Examples:"));
-    for planned in ["compare", "report", "export", "gate", "live", "doctor"] {
+    for planned in ["report", "gate", "live", "doctor"] {
         assert!(!help.contains(&format!("  {planned} ")), "{planned} is not there yet");
     }
 }

@@ -9,10 +9,12 @@ use serde_json::json;
 use walker::backends;
 use workloads::definition::{Definition, Profile, definitions, size_name};
 
-use super::run::{ProfileArg, wanted};
+use super::run::ProfileArg;
 use crate::measure::matrix;
 use crate::output::{self, Format};
+use crate::questions::{CellId, Question, questions};
 use crate::record::JSON_SCHEMA;
+use crate::selection::Selection;
 use crate::tables;
 
 /// List backends, workloads, questions or cells
@@ -88,9 +90,30 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
             output::print(&definitions().iter().map(workload).collect::<String>())?;
         }
         (What::Questions, Format::Json) => {
-            output::print_json(&json!({"schema": JSON_SCHEMA, "questions": []}))?
+            let each = questions().iter().map(|q| {
+                json!({
+                    "id": q.id,
+                    "title": q.title,
+                    "argument": q.argument,
+                    "threads": q.threads,
+                    "analysis": q.analysis,
+                    "chart": q.chart,
+                    "percent": q.percent,
+                    "comparisons": q.compares.iter().map(|c| &c.title).collect::<Vec<_>>(),
+                    "awaiting": q.awaiting,
+                    "cells": cells_of(q),
+                })
+            });
+            output::print_json(&json!({"schema": JSON_SCHEMA, "questions": each.collect::<Vec<_>>()}))?;
         }
-        (What::Questions, Format::Text) => eprintln!("there are no questions yet"),
+        (What::Questions, Format::Text) => {
+            let mut table = text_table(&["id", "question", "cells"]);
+            for q in questions() {
+                let cells = cells_of(q);
+                table.add_row([&q.id, &q.title, &format!("{} of {}", cells["quick"], cells["full"])]);
+            }
+            output::print(&(tables::lines(&table) + "\ncells: in the quick profile, of the full one\n"))?;
+        }
         (What::Cells, format) => cells(args, format)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -129,8 +152,17 @@ fn wrapped(text: &str, indent: &str) -> String {
     lines + "\n"
 }
 
+/// How many cells of each profile a question looks at.
+fn cells_of(question: &Question) -> serde_json::Value {
+    let count = |profile| {
+        let wants = |id: &str| CellId::parse(id).is_some_and(|c| question.wants(&c));
+        matrix::groups(profile, &wants).iter().map(|g| g.backends.len()).sum::<usize>()
+    };
+    json!({"smoke": count(Profile::Smoke), "quick": count(Profile::Quick), "full": count(Profile::Full)})
+}
+
 fn cells(args: &ListArgs, format: Format) -> Result<()> {
-    let groups = wanted(args.profile.into(), args.filter.as_ref())?;
+    let groups = Selection::new(args.filter.as_ref(), &[])?.groups(args.profile.into())?;
     if format == Format::Text {
         let each = groups.iter().flat_map(|g| g.backends.iter().map(|b| format!("{}\n", g.cell_id(b.id))));
         return output::print(&each.collect::<String>());

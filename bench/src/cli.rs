@@ -48,4 +48,7 @@ pub(crate) enum Command {
     Speed(SpeedArgs),
     Capture(CaptureArgs),
     Completions(CompletionsArgs),
+    /// One launch of a run; `run` starts it
+    #[command(hide = true)]
+    Launch,
 }

@@ -5,6 +5,7 @@ pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod conform;
 pub(crate) mod export;
+pub(crate) mod launch;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod soak;

@@ -17,6 +17,7 @@ mod progress;
 mod questions;
 mod record;
 mod results;
+mod selection;
 mod soak;
 pub mod stats;
 mod tables;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
         cli::Command::Speed(args) => cmd::speed::run(&args),
         cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),
         cli::Command::Completions(args) => cmd::completions::run(&args),
+        cli::Command::Launch => cmd::launch::run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::measure::member::What;
 use crate::measure::stages::Stages;
 use crate::questions::{CellId, Coordinate, Metric, Stage};
-use crate::record::Run;
+use crate::record::{Line, Run};
 use crate::stats::{Estimate, Sorted, estimate, log_ratio};
 
 /// Rounds that a launch must have left for its disturbed ones to be void.
@@ -88,6 +88,13 @@ impl Results {
     /// With file, line and reason: not a results folder, damaged, mixed, or of a newer schema.
     pub(crate) fn load(folder: &Path) -> Result<Results> {
         read::load(folder)
+    }
+    /// Of a run that this process just made, or is making.
+    ///
+    /// # Errors
+    /// Cells that are none.
+    pub(crate) fn of(folder: &Path, run: Run, lines: &[Line]) -> Result<Results> {
+        read::of(folder, run, lines.iter())
     }
     fn new(folder: &Path, run: Run, facts: Vec<CellFacts>, blocks: Vec<Block>) -> Results {
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
@@ -169,9 +176,12 @@ impl Results {
 
 /// The values of all sides in the rounds that all of them have, disturbed rounds left out.
 fn clean(sides: &[&[Block]], metric: Metric) -> Vec<Vec<f64>> {
-    let wanted = if matches!(metric, Metric::Stage(_)) { What::Stages } else { What::Whole };
+    let is_wanted = |what: What| match metric {
+        Metric::Stage(_) => what.is_staged(),
+        _ => what == What::Whole,
+    };
     let by_round = |side: &&[Block]| -> BTreeMap<u32, (f64, bool)> {
-        let timed = side.iter().filter(|s| s.what == wanted);
+        let timed = side.iter().filter(|s| is_wanted(s.what));
         timed.filter_map(|s| Some((s.round, (value(s, metric)?, s.is_disturbed)))).collect()
     };
     let sides: Vec<_> = sides.iter().map(by_round).collect();

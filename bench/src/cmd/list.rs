@@ -9,11 +9,12 @@ use serde_json::json;
 use walker::backends;
 use workloads::definition::{Definition, Profile, definitions, size_name};
 
-use super::run::{ProfileArg, wanted};
+use super::run::ProfileArg;
 use crate::measure::matrix;
 use crate::output::{self, Format};
 use crate::questions::{CellId, Question, questions};
-use crate::record::SCHEMA;
+use crate::record::JSON_SCHEMA;
+use crate::selection::Selection;
 use crate::tables;
 
 /// List backends, workloads, questions or cells
@@ -60,7 +61,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
                 let capabilities: Vec<_> = b.capabilities.iter().map(|c| c.name()).collect();
                 json!({"id": b.id, "kernel": b.kernel, "kind": b.kind.name(), "capabilities": capabilities})
             });
-            output::print_json(&json!({"schema": SCHEMA, "backends": each.collect::<Vec<_>>()}))?;
+            output::print_json(&json!({"schema": JSON_SCHEMA, "backends": each.collect::<Vec<_>>()}))?;
         }
         (What::Backends, Format::Text) => {
             let mut table = text_table(&["id", "kernel", "kind", "can"]);
@@ -83,7 +84,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
                     "full": grid(d, Profile::Full),
                 })
             });
-            output::print_json(&json!({"schema": SCHEMA, "workloads": each.collect::<Vec<_>>()}))?;
+            output::print_json(&json!({"schema": JSON_SCHEMA, "workloads": each.collect::<Vec<_>>()}))?;
         }
         (What::Workloads, Format::Text) => {
             output::print(&definitions().iter().map(workload).collect::<String>())?;
@@ -103,7 +104,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
                     "cells": cells_of(q),
                 })
             });
-            output::print_json(&json!({"schema": SCHEMA, "questions": each.collect::<Vec<_>>()}))?;
+            output::print_json(&json!({"schema": JSON_SCHEMA, "questions": each.collect::<Vec<_>>()}))?;
         }
         (What::Questions, Format::Text) => {
             let mut table = text_table(&["id", "question", "cells"]);
@@ -161,7 +162,7 @@ fn cells_of(question: &Question) -> serde_json::Value {
 }
 
 fn cells(args: &ListArgs, format: Format) -> Result<()> {
-    let groups = wanted(args.profile.into(), args.filter.as_ref())?;
+    let groups = Selection::new(args.filter.as_ref(), &[])?.groups(args.profile.into())?;
     if format == Format::Text {
         let each = groups.iter().flat_map(|g| g.backends.iter().map(|b| format!("{}\n", g.cell_id(b.id))));
         return output::print(&each.collect::<String>());
@@ -184,7 +185,7 @@ fn cells(args: &ListArgs, format: Format) -> Result<()> {
         .iter()
         .flat_map(|g| g.skips.iter().map(|(b, reason)| json!({"id": g.cell_id(b.id), "reason": reason})));
     output::print_json(&json!({
-        "schema": SCHEMA,
+        "schema": JSON_SCHEMA,
         "cells": cells.collect::<Vec<_>>(),
         "skips": skips.collect::<Vec<_>>(),
     }))

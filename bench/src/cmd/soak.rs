@@ -10,7 +10,7 @@ use workloads::churn::{self, ChurnSpec};
 use crate::interrupt;
 use crate::output::{self, Format};
 use crate::progress::Progress;
-use crate::record::SCHEMA;
+use crate::record::JSON_SCHEMA;
 use crate::soak::{self, Mutant, Outcome, Plan};
 use crate::tables;
 
@@ -66,13 +66,13 @@ pub(crate) fn run(args: &SoakArgs) -> Result<ExitCode> {
     let progress = Progress::new(STEPS as usize);
     let step = |pages: u64| {
         let done = u128::from(pages) * u128::from(STEPS) / u128::from(args.pages);
-        progress.step(done.min(u128::from(STEPS)) as usize, &format!("{pages} pages mirrored"));
+        progress.step(done.min(u128::from(STEPS)) as u64, &format!("{pages} pages mirrored"));
     };
     let outcome = soak::soak(&plan, &step, &interrupt::is_asked)?;
     progress.finish();
     match args.format {
         Format::Json => output::print_json(&Report {
-            schema: SCHEMA,
+            schema: JSON_SCHEMA,
             seed: args.seed,
             pages_wanted: args.pages,
             outcome: &outcome,

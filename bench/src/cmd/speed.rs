@@ -11,7 +11,7 @@ use crate::measure::clock::Clock;
 use crate::measure::machine::Machine;
 use crate::output::{self, Format};
 use crate::progress::Progress;
-use crate::record::SCHEMA;
+use crate::record::JSON_SCHEMA;
 use crate::tables;
 
 mod build;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &SpeedArgs) -> Result<ExitCode> {
     let progress = Progress::new(duels.len() + usize::from(!args.scale));
     let mut found: Vec<Line> = Vec::new();
     for (i, duel) in duels.iter().enumerate() {
-        progress.step(i, &duel.title);
+        progress.step(i as u64, &duel.title);
         match duel.run(args.seed, clock) {
             Ok(lines) => found.extend(lines),
             // A machine with less memory has shorter scales.
@@ -67,13 +67,15 @@ pub(crate) fn run(args: &SpeedArgs) -> Result<ExitCode> {
         }
     }
     if !args.scale && !interrupt::is_asked() {
-        progress.step(duels.len(), "building");
+        progress.step(duels.len() as u64, "building");
         found.extend(build::lines(args.seed)?);
     }
     progress.finish();
     let machine = Machine::read();
     match args.format {
-        Format::Json => output::print_json(&json!({"schema": SCHEMA, "machine": machine, "lines": found}))?,
+        Format::Json => {
+            output::print_json(&json!({"schema": JSON_SCHEMA, "machine": machine, "lines": found}))?
+        }
         Format::Text => output::print(&text(&found, &machine))?,
     }
     Ok(if interrupt::is_asked() { ExitCode::from(interrupt::EXIT_CODE) } else { ExitCode::SUCCESS })

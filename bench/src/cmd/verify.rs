@@ -17,13 +17,14 @@ use workloads::definition::{Point, Profile, definitions};
 
 use crate::analysis::named;
 use crate::interrupt;
+use crate::measure::backend_member::MakeMember;
 use crate::measure::clock::Clock;
 use crate::measure::matrix::{self, Group};
-use crate::measure::member::{Checked, MakeMember};
+use crate::measure::member::Checked;
 use crate::measure::scene::Scene;
 use crate::output::{self, Format};
 use crate::progress::Progress;
-use crate::record::{SCHEMA, Skip};
+use crate::record::{JSON_SCHEMA, Skip};
 use crate::tables;
 
 /// Check every answer of every backend against the oracle, once, at small sizes
@@ -111,7 +112,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let clock = Clock::measure();
     let progress = Progress::new(groups.len());
     let mut report = Report {
-        schema: SCHEMA,
+        schema: JSON_SCHEMA,
         cells: 0,
         mismatches: Vec::new(),
         lost_wishes: BTreeMap::new(),
@@ -120,7 +121,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         counts: BTreeMap::new(),
     };
     for (i, group) in groups.iter().enumerate() {
-        progress.step(i, &group.id());
+        progress.step(i as u64, &group.id());
         for (backend, reason) in &group.skips {
             report.skipped.push(Skip { id: group.cell_id(backend.id), reason: reason.clone() });
         }
@@ -182,7 +183,7 @@ fn churned_cell(group: &Group, churn: ChurnSpec, backend: &str, seed: u64) -> Re
 fn cell(group: &Group, backend: &str, seed: u64, clock: Clock) -> Result<Checked> {
     let once = || -> Result<Checked> {
         let scene = Scene::new(group.recipe(seed))?;
-        let make = MakeMember { call_pages: group.call_pages, clock };
+        let make = MakeMember::plain(group.call_pages, clock);
         let Some(mut member) = backends::dispatch(backend, make) else { bail!("no backend {backend}") };
         let checked = member.checked(&scene);
         scene.discard();

@@ -5,9 +5,9 @@ use walker::counters::{Count, Counters, Counts};
 use workloads::definition::find;
 use workloads::request::RequestKind;
 
+use super::backend_member::MakeMember;
 use super::clock::Clock;
 use super::matrix::group;
-use super::member::MakeMember;
 use super::scene::Scene;
 use workloads::definition::Point;
 
@@ -20,7 +20,7 @@ fn ask(workload: &str, size_bytes: u64, request: &str, call_pages: u64) -> Vec<(
     let one = |backend: &'static walker::backend::Info| {
         let scene = Scene::new(group.recipe(1)).unwrap();
         let mut member =
-            backends::dispatch(backend.id, MakeMember { call_pages, clock: Clock::measure() }).unwrap();
+            backends::dispatch(backend.id, MakeMember::plain(call_pages, Clock::measure())).unwrap();
         let checked =
             member.checked(&scene).unwrap_or_else(|e| panic!("{}: {e:#}", group.cell_id(backend.id)));
         scene.discard();

@@ -4,6 +4,7 @@ use crate::cmd::capture::CaptureArgs;
 use crate::cmd::compare::CompareArgs;
 use crate::cmd::completions::CompletionsArgs;
 use crate::cmd::conform::ConformArgs;
+use crate::cmd::doctor::DoctorArgs;
 use crate::cmd::export::ExportArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::run::RunArgs;
@@ -26,6 +27,7 @@ Examples:
   walkbench soak                               every answer again, under churn of every kind at once
   walkbench compare results/A results/B        two runs side by side, as ratios
   walkbench export results/A --to csv          for other tools
+  walkbench doctor                             what on this machine spoils measuring
   walkbench speed                              how far the model is from what the machine allows
 
 Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C.
@@ -45,6 +47,7 @@ pub(crate) enum Command {
     Soak(SoakArgs),
     Compare(CompareArgs),
     Export(ExportArgs),
+    Doctor(DoctorArgs),
     Speed(SpeedArgs),
     Capture(CaptureArgs),
     Completions(CompletionsArgs),

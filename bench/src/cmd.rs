@@ -4,6 +4,7 @@ pub(crate) mod capture;
 pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod conform;
+pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod launch;
 pub(crate) mod list;

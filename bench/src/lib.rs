@@ -1,6 +1,6 @@
 //! The program `walkbench` as a library: what its main, its benchmarks and its tests share.
 //!
-//! Everything is private but what another target of this package needs: [`main()`] and the statistics.
+//! Everything is private but what another target of this package needs: [`main()`], the statistics, and [`sweep`].
 
 mod analysis;
 mod capture;
@@ -20,6 +20,7 @@ mod results;
 mod selection;
 mod soak;
 pub mod stats;
+pub mod sweep;
 mod tables;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         cli::Command::Soak(args) => cmd::soak::run(&args),
         cli::Command::Compare(args) => cmd::compare::run(&args),
         cli::Command::Export(args) => cmd::export::run(&args),
+        cli::Command::Doctor(args) => cmd::doctor::run(&args),
         cli::Command::Speed(args) => cmd::speed::run(&args),
         cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),
         cli::Command::Completions(args) => cmd::completions::run(&args),

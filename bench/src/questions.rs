@@ -273,7 +273,7 @@ const EMBEDDED: &[(&str, &str)] = embedded! {
 };
 
 /// The ids of the cells of all profiles.
-fn all_cells() -> Vec<CellId> {
+pub(crate) fn all_cells() -> Vec<CellId> {
     let mut ids: Vec<CellId> = Vec::new();
     for profile in [Profile::Smoke, Profile::Quick, Profile::Full] {
         for group in matrix::groups(profile, &|_| true) {

@@ -285,14 +285,24 @@ fn soak_prints_its_tally_and_refuses_what_cannot_happen() {
 fn completions_know_the_sub_commands_and_help_shows_examples() {
     let script = String::from_utf8(walkbench(&["completions", "bash"]).stdout).unwrap();
     let help = String::from_utf8(walkbench(&["--help"]).stdout).unwrap();
-    for command in
-        ["run", "list", "verify", "conform", "soak", "compare", "export", "speed", "capture", "completions"]
-    {
+    for command in [
+        "run",
+        "list",
+        "verify",
+        "conform",
+        "soak",
+        "doctor",
+        "compare",
+        "export",
+        "speed",
+        "capture",
+        "completions",
+    ] {
         assert!(script.contains(&format!("walkbench__subcmd__{command}")) || script.contains(command));
         assert!(help.contains(command));
     }
     assert!(help.contains("Examples:"));
-    for planned in ["report", "gate", "live", "doctor"] {
+    for planned in ["report", "gate", "live"] {
         assert!(!help.contains(&format!("  {planned} ")), "{planned} is not there yet");
     }
 }

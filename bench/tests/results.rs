@@ -149,3 +149,23 @@ fn a_torn_last_line_is_left_out_and_said() {
     assert!(out(&output).contains("map_order"));
     assert!(String::from_utf8_lossy(&output.stderr).contains("the last line is torn"));
 }
+
+#[test]
+fn the_doctor_finds_something_and_counts_launches() {
+    let report: Value = serde_json::from_str(&out(&walkbench(&["doctor", "--format", "json"]))).unwrap();
+    assert_eq!(report["schema"], 1);
+    let findings = report["findings"].as_array().unwrap();
+    for id in ["build", "load", "governor", "turbo", "thp", "hypervisor", "counters", "swap", "mitigations"] {
+        let f = findings.iter().find(|f| f["id"] == id).unwrap_or_else(|| panic!("no {id}"));
+        assert!(["good", "bad", "unknown"].contains(&f["state"].as_str().unwrap()));
+        assert_eq!(f["advice"].is_null(), f["state"] == "good", "{f}");
+    }
+    assert!(
+        report["clock"]["cost_ns"].as_f64() > Some(0.0)
+            && report["clock"]["resolution_ns"].as_u64() > Some(0)
+    );
+    for cell in report["noise"].as_array().unwrap() {
+        assert_eq!((&cell["launches"], cell["needed"].as_array().unwrap().len()), (&12.into(), 3), "{cell}");
+        assert!(cell["within_percent"].as_f64() > Some(0.0) && cell["ratio"]["value"].as_f64() > Some(0.0));
+    }
+}

@@ -174,8 +174,9 @@ pub(crate) fn named(counts: &Counts) -> BTreeMap<&'static str, u64> {
     counts.iter().map(|(count, n)| (count.name(), n)).collect()
 }
 
-/// The results of a run, in the order of its plan. Groups that no launch got to are left out.
-pub(crate) fn results(run: &Run, lines: &[Line]) -> Vec<GroupResult> {
+/// The results of a run, in the order of its plan. Groups that no launch got to are left out. `is_wanted` says whether a
+/// cell was asked for: the harness's own `noop` takes turns whether or not it was.
+pub(crate) fn results(run: &Run, lines: &[Line], is_wanted: &dyn Fn(&str) -> bool) -> Vec<GroupResult> {
     let mut groups: BTreeMap<&str, GroupLines<'_>> = BTreeMap::new();
     let mut unavailable: BTreeMap<String, String> = BTreeMap::new();
     let mut clock_cost_ns = run.clock_cost_ps as f64 / 1000.0;
@@ -193,15 +194,13 @@ pub(crate) fn results(run: &Run, lines: &[Line]) -> Vec<GroupResult> {
             Line::Visit(v) => groups.entry(&v.group).or_default().visits.push(v),
         }
     }
-    let filter = run.settings.filter.as_deref().and_then(|f| regex::Regex::new(f).ok());
-    let is_wanted = |id: &str| filter.as_ref().is_none_or(|f| f.is_match(id));
     let result = |id: &String| {
         let key = Key::parse(id)?;
         if let Some(failure) = run.failures.iter().find(|f| f.group == *id) {
             return Some(group::failed(id, key, &failure.backends, &failure.reason));
         }
         let lines = groups.get(id.as_str())?;
-        Some(group::result(id, key, lines, &unavailable, clock_cost_ns, &is_wanted))
+        Some(group::result(id, key, lines, &unavailable, clock_cost_ns, is_wanted))
     };
     run.groups.iter().filter_map(result).collect()
 }

@@ -17,6 +17,7 @@ mod progress;
 mod questions;
 mod record;
 mod results;
+mod selection;
 mod soak;
 pub mod stats;
 pub mod sweep;

@@ -73,6 +73,13 @@ impl Results {
     pub(crate) fn load(folder: &Path) -> Result<Results> {
         read::load(folder)
     }
+    /// Of a run that this process made.
+    ///
+    /// # Errors
+    /// Cells that are none.
+    pub(crate) fn of(folder: &Path, run: Run, lines: &[Line]) -> Result<Results> {
+        read::of(folder, run, lines.to_vec())
+    }
     fn new(folder: &Path, run: Run, facts: Vec<CellFacts>, lines: Vec<Line>) -> Results {
         let mut operations: BTreeMap<CellId, BTreeMap<u32, Operations>> = BTreeMap::new();
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();

@@ -157,7 +157,13 @@ pub(crate) fn wrap(first: &str, later: &str, words: &str) -> String {
         column += word.chars().count();
         is_empty = false;
     }
-    text
+    text + "\n"
+}
+
+/// A sentence in lines that fit, its first one indented by `first`, the others by `later`; no line break behind it.
+pub(crate) fn paragraph(text: &str, first: usize, later: usize) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    wrap(&" ".repeat(first), &" ".repeat(later), &words).trim_end_matches('\n').to_owned()
 }
 
 /// Marks that stand beneath a table, in words. The others are in the JSON: most cells of small calls are near the clock.

@@ -5,7 +5,7 @@
 //! title = "Every page present, frames shuffled"
 //! analysis = "Why it exists, what it decides, its evidence."
 //! requires = ["snapshot"]               # capabilities beside those that the requests imply; never a backend
-//! requests = ["snapshot", "fault_read", "read_all_write_1pct"]
+//! requests = ["snapshot", "fault_read", "read_all_write_1pct"]   # no more than every page can fulfil
 //! retry = "at_once"                     # after a collision: at_once (the default), after_1ms, back_off, resumed, locked
 //! attempts = 1000                       # collisions until an operation gives up; by default never
 //!

@@ -9,11 +9,12 @@ use serde_json::json;
 use walker::backends;
 use workloads::definition::{Definition, Profile, definitions, size_name};
 
-use super::run::{ProfileArg, wanted};
+use super::run::ProfileArg;
 use crate::measure::matrix;
 use crate::output::{self, Format};
 use crate::questions::{CellId, Question, questions};
 use crate::record::JSON_SCHEMA;
+use crate::selection::Selection;
 use crate::tables;
 
 /// List backends, workloads, questions or cells
@@ -118,15 +119,6 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How many cells of each profile a question looks at.
-fn cells_of(question: &Question) -> serde_json::Value {
-    let count = |profile| {
-        let wants = |id: &str| CellId::parse(id).is_some_and(|c| question.wants(&c));
-        matrix::groups(profile, &wants).iter().map(|g| g.backends.len()).sum::<usize>()
-    };
-    json!({"smoke": count(Profile::Smoke), "quick": count(Profile::Quick), "full": count(Profile::Full)})
-}
-
 /// A workload in a few lines of 100 columns: its name, what it is, what it decides, what is asked of it.
 fn workload(d: &Definition) -> String {
     let requests: Vec<_> = d.requests.iter().map(ToString::to_string).collect();
@@ -160,8 +152,17 @@ fn wrapped(text: &str, indent: &str) -> String {
     lines + "\n"
 }
 
+/// How many cells of each profile a question looks at.
+fn cells_of(question: &Question) -> serde_json::Value {
+    let count = |profile| {
+        let wants = |id: &str| CellId::parse(id).is_some_and(|c| question.wants(&c));
+        matrix::groups(profile, &wants).iter().map(|g| g.backends.len()).sum::<usize>()
+    };
+    json!({"smoke": count(Profile::Smoke), "quick": count(Profile::Quick), "full": count(Profile::Full)})
+}
+
 fn cells(args: &ListArgs, format: Format) -> Result<()> {
-    let groups = wanted(args.profile.into(), args.filter.as_ref())?;
+    let groups = Selection::new(args.filter.as_ref(), &[])?.groups(args.profile.into())?;
     if format == Format::Text {
         let each = groups.iter().flat_map(|g| g.backends.iter().map(|b| format!("{}\n", g.cell_id(b.id))));
         return output::print(&each.collect::<String>());

@@ -15,7 +15,7 @@ use workloads::definition::Profile;
 
 use crate::analysis::{self, Harness};
 use crate::interrupt;
-use crate::measure::matrix::{self, Group};
+use crate::measure::matrix::Group;
 use crate::output::{self, Format};
 use crate::questions;
 use crate::record::{Control, JSON_SCHEMA, Shard, State};
@@ -44,6 +44,9 @@ pub(crate) struct RunArgs {
     /// Only cells whose id, workload@size/request/call_pages/churn/walkers/backend, matches
     #[arg(long, value_name = "REGEX")]
     filter: Option<Regex>,
+    /// Only cells that this question looks at; again for more: see `walkbench list questions`
+    #[arg(long = "question", value_name = "ID")]
+    questions: Vec<String>,
     /// Decides tables, wishes and the order of turns
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -51,7 +54,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with the run in DIR, with everything as it was asked for then
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["profile", "filter", "seed", "out", "shard", "launches",
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["profile", "filter", "questions", "seed", "out", "shard", "launches",
         "budget", "control"])]
     resume: Option<PathBuf>,
     /// Only the I-th of N parts, for several machines alike or several days
@@ -129,22 +132,6 @@ impl ProfileArg {
     }
 }
 
-/// The groups of a profile with the cells that a filter lets through.
-///
-/// # Errors
-/// When there are none.
-pub(crate) fn wanted(profile: Profile, filter: Option<&Regex>) -> Result<Vec<Group>> {
-    let groups = matrix::groups(profile, &|id| filter.is_none_or(|f| f.is_match(id)));
-    if groups.is_empty() {
-        bail!(
-            "--filter {}: matches no cell of the {} profile; `walkbench list cells` prints them",
-            filter.map_or("", Regex::as_str),
-            profile.name()
-        );
-    }
-    Ok(groups)
-}
-
 /// The part of `groups` that is the shard's.
 ///
 /// # Errors
@@ -171,12 +158,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
         None => Job::start(args)?,
     };
     job.launch_all()?;
-    let results = analysis::results(&job.run, &job.lines);
+    let results = analysis::results(&job.run, &job.lines, &|id| job.selection.wants(id));
     let cells = results.iter().flat_map(|r| &r.cells);
     job.run.cells = cells.map(serde_json::to_value).collect::<Result<_, _>>().context("cells as JSON")?;
     // A disk that is full now: the figures are shown all the same.
     let written = job.folder.run(&job.run);
     let run = &job.run;
+    let answers = questions::answers(&Results::of(job.folder.path(), run.clone(), &job.lines)?);
     match args.format {
         Format::Json => output::print_json(&json!({
             "schema": JSON_SCHEMA,
@@ -190,10 +178,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
             "launches": job.launches_done(),
             "cells": run.cells,
             "skips": run.skips,
-            "questions": questions::answers(&Results::load(job.folder.path())?),
+            "questions": answers,
         }))?,
         Format::Text => {
-            let answers = questions::answers(&Results::load(job.folder.path())?);
             let text = tables::results(&results, &run.skips) + &questions::text::answers(&answers) + "\n";
             output::print(&(text + &beneath::beneath(&job, &results, Harness::of(&results))))?;
         }

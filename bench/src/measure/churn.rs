@@ -277,6 +277,19 @@ pub(crate) struct Tokens {
     tables: u64,
 }
 
+impl Tokens {
+    /// Of no churn: nobody waits for them.
+    pub(crate) fn none() -> Tokens {
+        let shared = Shared {
+            stop: AtomicBool::new(true),
+            lanes: Vec::new(),
+            tables: Tables::default(),
+            taken: Tables::default(),
+        };
+        Tokens { shared: Arc::new(shared), batch: u64::MAX, tables: 0 }
+    }
+}
+
 impl Counters for Tokens {
     const ENABLED: bool = false;
     #[inline(always)]

@@ -14,7 +14,7 @@ use walker::mirror::Mirror;
 use walker::mm::Errno;
 use workloads::definition::Retry;
 
-use super::churn::Churning;
+use super::churn::{Churning, Tokens};
 use super::clock::Clock;
 use super::crew::Meeting;
 use super::member::What;
@@ -88,14 +88,15 @@ impl<B: Backend> Lane<B> {
         meeting: Option<&Meeting>,
     ) -> Result<LaneTiming, Errno> {
         let share = Share { scene, mirror: scene.mirror(lane), calls: scene.window(lane, work.window) };
-        // Two instances of every loop: one that tells churn how far the walk is, and one that counts nothing.
+        // Two instances of the loop: one that tells churn how far the walk is, and one that counts nothing. What is taken
+        // apart by the clock has one only: an addition a table is nothing beside the clock.
         match &work.churning {
             None => self.block_with(&share, work, meeting, || NoCounts),
             Some(churning) => self.block_with(&share, work, meeting, || churning.tokens()),
         }
     }
 
-    fn block_with<C: Counters + Send + 'static>(
+    fn block_with<C: Counters>(
         &mut self,
         share: &Share<'_>,
         work: &Work,
@@ -112,7 +113,7 @@ impl<B: Backend> Lane<B> {
 
     /// With other walkers: all of them run while one is timed. Where a walk changes the tables, they only start
     /// together: a call more would be other work.
-    fn together<C: Counters + Send + 'static>(
+    fn together<C: Counters>(
         &mut self,
         share: &Share<'_>,
         work: &Work,
@@ -137,25 +138,20 @@ impl<B: Backend> Lane<B> {
         Ok(timing)
     }
 
-    fn timed<C: Counters + Send + 'static>(
-        &mut self,
-        share: &Share<'_>,
-        work: &Work,
-        tokens: C,
-    ) -> Result<LaneTiming, Errno> {
+    fn timed<C: Counters>(&mut self, share: &Share<'_>, work: &Work, tokens: C) -> Result<LaneTiming, Errno> {
         let clock = work.clock;
         let mut walked = Walked { collisions: Collisions::default(), tokens };
         let start = clock.now();
         match work.what {
             What::Stages => {
-                let (stages, collisions) = self.staged(share, work, walked.tokens)?;
+                let (stages, collisions) = self.staged(share, work)?;
                 return Ok(LaneTiming { ns: stages.sum(), stages: Some(stages), collisions });
             }
             What::Parts => {
                 let stages = self.parts(share, work, &mut walked)?.stages();
                 return Ok(LaneTiming { ns: stages.sum(), stages: Some(stages), ..LaneTiming::default() });
             }
-            What::Call => self.calls(share, work, &mut walked)?,
+            What::Call => self.calls(share, work)?,
             What::Operations => self.operations(share, work, &mut walked)?,
             What::Whole => self.wholes(share, work, &mut walked)?,
         }
@@ -163,7 +159,8 @@ impl<B: Backend> Lane<B> {
         Ok(LaneTiming { ns, stages: None, collisions: walked.collisions })
     }
 
-    #[inline(always)]
+    /// The calls, one after the other: the loop of everything that is timed as a whole.
+    #[inline(never)]
     fn whole<C: Counters>(
         &mut self,
         share: &Share<'_>,
@@ -185,7 +182,6 @@ impl<B: Backend> Lane<B> {
         Ok(())
     }
 
-    #[inline(never)]
     fn wholes<C: Counters>(
         &mut self,
         share: &Share<'_>,
@@ -205,7 +201,6 @@ impl<B: Backend> Lane<B> {
         Ok(())
     }
 
-    #[inline(never)]
     fn operations<C: Counters>(
         &mut self,
         share: &Share<'_>,
@@ -230,12 +225,8 @@ impl<B: Backend> Lane<B> {
     }
 
     #[inline(never)]
-    fn staged<C: Counters + Send + 'static>(
-        &mut self,
-        share: &Share<'_>,
-        work: &Work,
-        tokens: C,
-    ) -> Result<(Stages, Collisions), Errno> {
+    fn staged(&mut self, share: &Share<'_>, work: &Work) -> Result<(Stages, Collisions), Errno> {
+        let tokens = work.churning.as_ref().map_or_else(Tokens::none, |churning| churning.tokens());
         // Arrays for no page: only to have something in its place meanwhile.
         let backend = std::mem::replace(&mut self.backend, B::new(0));
         let mut timed = Timed::start(backend, work.clock, tokens);
@@ -266,7 +257,7 @@ impl<B: Backend> Lane<B> {
         let start = clock.now();
         self.prepares(share, work);
         let prepared = clock.now();
-        self.calls(share, work, walked)?;
+        self.calls(share, work)?;
         let called = clock.now();
         self.wholes(share, work, walked)?;
         let end = clock.now();
@@ -289,12 +280,8 @@ impl<B: Backend> Lane<B> {
     }
 
     #[inline(never)]
-    fn calls<C: Counters>(
-        &mut self,
-        share: &Share<'_>,
-        work: &Work,
-        walked: &mut Walked<C>,
-    ) -> Result<(), Errno> {
+    fn calls(&mut self, share: &Share<'_>, work: &Work) -> Result<(), Errno> {
+        let walked = &mut Walked { collisions: Collisions::default(), tokens: NoCounts };
         let mm: &walker::mm::Mm = share.scene.mm();
         let sub = share.mirror.subscription();
         for _ in 0..work.sweeps {

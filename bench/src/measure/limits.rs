@@ -179,7 +179,7 @@ pub(crate) fn sweep(scene: &Scene, calls: Range<u64>, limit: Limit, way: CopyWay
     }
     for k in calls {
         let spans = scene.spans_of(k);
-        let n = scene.call_pages.min(scene.nr_pages() - k * scene.call_pages) as usize;
+        let n = scene.request(k).range.nr_pages() as usize;
         let out = slots.get(n, way.place);
         match limit {
             Limit::Copy => one_call(phys, spans, out, |t, first, out| t.copy_entries(first, out, way.by)),

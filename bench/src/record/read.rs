@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(run.schema, 1);
         let lines = Reader::new(&root, &run).advance().unwrap();
         assert!(lines.len() > 1000);
-        let results = analysis::results(&run, &lines);
+        let results = analysis::results(&run, &lines, &|_| true);
         let cells: Vec<_> = results.iter().flat_map(|r| &r.cells).collect();
         let printed =
             |id: &str| run.cells.iter().find(|c| c["id"] == id).unwrap()["ns_per_page"]["median"].as_f64();

@@ -8,16 +8,16 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use regex::Regex;
 use workloads::definition::Profile;
 
-use super::{ProfileArg, RunArgs, sharded, wanted};
+use super::{ProfileArg, RunArgs, sharded};
 use crate::cmd::launch::{Order, Wanted};
 use crate::interrupt;
 use crate::measure::clock::Clock;
 use crate::measure::machine::{Build, Machine};
 use crate::measure::matrix::Group;
 use crate::record::{self, Failure, Folder, Line, Reader, Run, SCHEMA, Settings, Skip, State};
+use crate::selection::Selection;
 
 /// Launches without which a run does not end for want of time: fewer have no interval.
 const FEWEST: u32 = 2;
@@ -30,6 +30,8 @@ pub(super) struct Job {
     pub(super) run: Run,
     /// What the launches wrote.
     pub(super) lines: Vec<Line>,
+    /// What was asked for.
+    pub(super) selection: Selection,
     reader: Reader,
     groups: Vec<Group>,
     began: Instant,
@@ -42,7 +44,8 @@ impl Job {
     /// A filter that matches nothing; a folder that is taken or cannot be written.
     pub(super) fn start(args: &RunArgs) -> Result<Job> {
         let profile = Profile::from(args.profile);
-        let groups = sharded(wanted(profile, args.filter.as_ref())?, args.shard)?;
+        let selection = Selection::new(args.filter.as_ref(), &args.questions)?;
+        let groups = sharded(selection.groups(profile)?, args.shard)?;
         let machine = Machine::read();
         let started =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?;
@@ -63,12 +66,12 @@ impl Job {
             clock_cost_ps: (Clock::measure().cost_ns * 1000.0) as u64,
             settings: Settings {
                 filter: args.filter.as_ref().map(|f| f.as_str().to_owned()),
+                questions: args.questions.clone(),
                 shard: args.shard,
                 control: args.control,
                 launches: args.launches.unwrap_or(args.profile.launches()),
                 budget_ms: budget.map(|b| b.as_millis() as u64),
                 host_huge_pages: true,
-                ..Settings::default()
             },
             machine,
             build: Build::this(),
@@ -79,7 +82,7 @@ impl Job {
         };
         folder.run(&run)?;
         let reader = Reader::new(folder.path(), &run);
-        Ok(Job { folder, run, lines: Vec::new(), reader, groups, began: Instant::now() })
+        Ok(Job { folder, run, lines: Vec::new(), selection, reader, groups, began: Instant::now() })
     }
 
     /// Goes on with a run that ended early: what its launches wrote stays, a line that a kill tore goes.
@@ -121,10 +124,9 @@ impl Job {
         let mut reader = Reader::new(path, &run);
         let lines = reader.advance()?;
         folder.cut(reader.whole_bytes())?;
-        let filter = run.settings.filter.as_deref().map(Regex::new).transpose();
-        let filter = filter.with_context(|| format!("{}: the filter in it", path.display()))?;
+        let selection = Selection::of(&run.settings).with_context(|| format!("{}", path.display()))?;
         let profile = ProfileArg::parse(&run.profile).with_context(|| format!("{}", path.display()))?;
-        let groups = sharded(wanted(profile.into(), filter.as_ref())?, run.settings.shard)?;
+        let groups = sharded(selection.groups(profile.into())?, run.settings.shard)?;
         if groups.iter().map(Group::id).ne(run.groups.iter().cloned()) {
             bail!("{}: plans other groups than this program: it cannot go on", path.display());
         }
@@ -132,7 +134,7 @@ impl Job {
             run.state = State::Running;
             folder.run(&run)?;
         }
-        Ok(Job { folder, run, lines, reader, groups, began: Instant::now() })
+        Ok(Job { folder, run, lines, selection, reader, groups, began: Instant::now() })
     }
 
     /// Visits that ended, by group.

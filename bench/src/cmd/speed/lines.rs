@@ -50,6 +50,22 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// A line without a figure.
+    pub(super) fn failed(what: &str, why: String) -> Line {
+        Line {
+            what: what.to_owned(),
+            who: String::new(),
+            value: None,
+            unit: "",
+            goal: None,
+            more_is_better: false,
+            met: None,
+            ns_per_page: None,
+            limit_ns_per_page: None,
+            noisy: false,
+            error: Some(why),
+        }
+    }
     /// `<= 1.5x decode`
     pub(super) fn goal_text(&self) -> String {
         let sign = if self.more_is_better { ">=" } else { "<=" };
@@ -131,6 +147,19 @@ pub(super) fn duels() -> Vec<Duel> {
 }
 
 impl Duel {
+    /// Snapshots of `shape`, 512 pages a call, against the barest loop over the same entries.
+    pub(super) fn snapshot(title: String, shape: ShapeSpec, size_bytes: u64, goal: f64) -> Duel {
+        Duel {
+            title,
+            shape,
+            size_bytes,
+            request: RequestKind::Snapshot,
+            call_pages: Some(512),
+            against: Against::Limit(Limit::Decode),
+            unit: "x decode",
+            goal,
+        }
+    }
     /// Measures it.
     ///
     /// # Errors

@@ -3,7 +3,15 @@
 use std::process::Command;
 
 fn main() {
-    for watched in ["src", "build.rs", "../walker/src", "../workloads/src", "../workloads/definitions"] {
+    for watched in [
+        "src",
+        "questions",
+        "build.rs",
+        "../walker/src",
+        "../workloads/src",
+        "../workloads/definitions",
+        "../Cargo.lock",
+    ] {
         // A path that does not exist would run this again at every build.
         if std::path::Path::new(watched).exists() {
             println!("cargo::rerun-if-changed={watched}");
@@ -22,7 +30,25 @@ fn main() {
     let var = |name: &str| std::env::var(name).unwrap_or_default();
     set("WALKBENCH_PROFILE", &format!("{} opt-level={}", var("PROFILE"), var("OPT_LEVEL")));
     set("WALKBENCH_FLAGS", &var("CARGO_ENCODED_RUSTFLAGS").replace('\x1f', " "));
+    set("WALKBENCH_CRATES", &crates().join(" "));
     set("WALKBENCH_TARGET", &var("TARGET"));
+}
+
+/// `name-version` of every package in the lock file, which is what may be in the program.
+fn crates() -> Vec<String> {
+    let lock = std::fs::read_to_string("../Cargo.lock").unwrap_or_default();
+    let value =
+        |line: &str, key: &str| Some(line.strip_prefix(key)?.trim_matches(['"', ' ', '=']).to_owned());
+    let mut crates = Vec::new();
+    let mut name = None;
+    for line in lock.lines() {
+        if let Some(n) = value(line, "name") {
+            name = Some(n);
+        } else if let (Some(v), Some(n)) = (value(line, "version = \""), name.take()) {
+            crates.push(format!("{n}-{v}"));
+        }
+    }
+    crates
 }
 
 fn set(name: &str, value: &str) {

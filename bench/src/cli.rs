@@ -1,10 +1,14 @@
 //! The arguments: one line a sub-command; each declares its own in its file.
 
 use crate::cmd::capture::CaptureArgs;
+use crate::cmd::compare::CompareArgs;
 use crate::cmd::completions::CompletionsArgs;
 use crate::cmd::conform::ConformArgs;
+use crate::cmd::doctor::DoctorArgs;
+use crate::cmd::export::ExportArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::run::RunArgs;
+use crate::cmd::soak::SoakArgs;
 use crate::cmd::speed::SpeedArgs;
 use crate::cmd::verify::VerifyArgs;
 
@@ -20,6 +24,10 @@ Examples:
   walkbench run --filter '^dense_4k@16MiB/snapshot/512/'
   walkbench list cells --filter fault_write    what `run` would measure
   walkbench verify                             every answer against the oracle, exact counts
+  walkbench soak                               every answer again, under churn of every kind at once
+  walkbench compare results/A results/B        two runs side by side, as ratios
+  walkbench export results/A --to csv          for other tools
+  walkbench doctor                             what on this machine spoils measuring
   walkbench speed                              how far the model is from what the machine allows
 
 Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C.
@@ -36,7 +44,14 @@ pub(crate) enum Command {
     List(ListArgs),
     Verify(VerifyArgs),
     Conform(ConformArgs),
+    Soak(SoakArgs),
+    Compare(CompareArgs),
+    Export(ExportArgs),
+    Doctor(DoctorArgs),
     Speed(SpeedArgs),
     Capture(CaptureArgs),
     Completions(CompletionsArgs),
+    /// One launch of a run; `run` starts it
+    #[command(hide = true)]
+    Launch,
 }

@@ -1,35 +1,7 @@
-//! `walkbench`: parse and dispatch, nothing else.
-
-mod analysis;
-mod capture;
-mod cli;
-mod cmd;
-mod interrupt;
-mod measure;
-mod oracle;
-mod os;
-mod output;
-mod progress;
-mod record;
-mod stats;
-mod tables;
+//! `walkbench`: see the library.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let result = match cli::Cli::parse().command {
-        cli::Command::Run(args) => cmd::run::run(&args),
-        cli::Command::List(args) => cmd::list::run(&args),
-        cli::Command::Verify(args) => cmd::verify::run(&args),
-        cli::Command::Conform(args) => cmd::conform::run(&args),
-        cli::Command::Speed(args) => cmd::speed::run(&args),
-        cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),
-        cli::Command::Completions(args) => cmd::completions::run(&args),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::from(2)
-    })
+    walkbench::main()
 }

@@ -1,3 +1,8 @@
 //! The doors to the operating system: one file each, and the only unsafe code of this crate.
 
+pub(crate) mod clock;
+pub(crate) mod counters;
+pub(crate) mod pinning;
+pub(crate) mod process;
+pub(crate) mod stolen;
 pub(crate) mod usage;

@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::analysis::{Cell, GroupResult};
-use crate::measure::matrix::Group;
+use workloads::churn::NO_CHURN;
+use workloads::definition;
+
+use crate::analysis::{Cell, ChurnSide, GroupResult};
+use crate::measure::matrix::Key;
 use crate::output::WIDTH;
+use crate::record::Skip;
 use crate::stats::Interval;
 
 /// Requests side by side in one table.
@@ -46,19 +50,32 @@ pub(crate) fn interval(i: &Interval) -> String {
     format!("{} [{}..{}]", number(i.median), number(i.lo), number(i.hi))
 }
 
-/// One block of text for each shape and call size, in the order in which they were measured.
-pub(crate) fn results(results: &[(Group, GroupResult)]) -> String {
+/// One block of text for each shape, call size, churn and number of walkers, in the order of the plan.
+pub(crate) fn results(results: &[GroupResult], skips: &[Skip]) -> String {
     let mut text = String::new();
-    let key = |g: &Group| (g.shape_id(), g.call_pages);
-    for shape in results.chunk_by(|a, b| key(&a.0) == key(&b.0)) {
-        let group = &shape[0].0;
-        let pages = if group.call_pages == 1 { "page" } else { "pages" };
-        text += &format!("{}, {} {pages} a call\n", group.shape_id(), group.call_pages);
-        text += &wrapped(&group.definition.title);
-        for part in shape.chunks(REQUESTS) {
-            text += &lines(&shape_table(part));
+    let key = |g: &GroupResult| (g.key.shape_id(), g.key.call_pages, g.key.churn.clone(), g.key.walkers);
+    // Where requests differ in churn or walkers, the plan has them apart.
+    let mut order: Vec<&GroupResult> = results.iter().collect();
+    let keys: Vec<_> = results.iter().map(key).collect();
+    order.sort_by_key(|g| keys.iter().position(|k| *k == key(g)));
+    for part in order.chunk_by(|a, b| key(a) == key(b)) {
+        let Key { workload, call_pages, churn, walkers, .. } = &part[0].key;
+        let pages = if *call_pages == 1 { "page" } else { "pages" };
+        text += &format!("{}, {call_pages} {pages} a call", part[0].key.shape_id());
+        if *walkers > 1 {
+            text += &format!(", {walkers} walkers");
         }
-        for note in notes(shape) {
+        if churn != NO_CHURN {
+            text += &format!(", {churn}");
+        }
+        text.push('\n');
+        if let Some(definition) = definition::find(workload) {
+            text += &wrapped(&definition.title);
+        }
+        for columns in part.chunks(REQUESTS) {
+            text += &lines(&shape_table(columns));
+        }
+        for note in notes(part, skips) {
             text += &wrapped(&note);
         }
         text.push('\n');
@@ -66,30 +83,30 @@ pub(crate) fn results(results: &[(Group, GroupResult)]) -> String {
     text
 }
 
-fn shape_table(part: &[(Group, GroupResult)]) -> Table {
+fn shape_table(part: &[&GroupResult]) -> Table {
     let mut header = vec!["ns/page".to_owned()];
     // The last column of each request is the distance to the decode limit.
-    header.extend(part.iter().map(|(group, _)| format!("{}  x", group.request)));
+    header.extend(part.iter().map(|r| format!("{}  x", r.key.request)));
     let mut table = table(header);
     let mut names: Vec<&str> = Vec::new();
-    for name in part.iter().flat_map(|(_, r)| r.cells.iter().map(|c| c.backend.as_str())) {
+    for name in part.iter().flat_map(|r| r.cells.iter().map(|c| c.backend.as_str())) {
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    names.sort_by_key(|name| walker::backends::ALL.iter().position(|b| b.id == *name));
+    names.sort_by_key(|name| walker::backends::ALL.iter().position(|b| Some(b.id) == name.split('+').next()));
     for name in names {
         let mut row = vec![name.to_owned()];
-        row.extend(part.iter().map(|(_, r)| {
+        row.extend(part.iter().map(|r| {
             let cell = r.cells.iter().find(|c| c.backend == name);
             cell.map_or_else(|| "-".to_owned(), backend_cell)
         }));
         table.add_row(row);
     }
-    let limits = part.iter().map(|(_, r)| &r.limits).max_by_key(|l| l.len()).into_iter().flatten();
+    let limits = part.iter().map(|r| &r.limits).max_by_key(|l| l.len()).into_iter().flatten();
     for name in limits.map(|l| &l.name) {
         let mut row = vec![format!("({name})")];
-        row.extend(part.iter().map(|(_, r)| {
+        row.extend(part.iter().map(|r| {
             let limit = r.limits.iter().find(|l| l.name == *name);
             limit.map_or_else(|| "-".to_owned(), |l| figure(l.ns_per_page.as_ref(), l.x_decode.as_ref()))
         }));
@@ -114,50 +131,106 @@ fn figure(ns: Option<&Interval>, x_decode: Option<&Interval>) -> String {
 
 /// A sentence in lines that fit, indented by two, its later lines by four.
 fn wrapped(note: &str) -> String {
-    let mut text = String::from(" ");
-    let mut column = 1;
-    for word in note.split(' ') {
-        let width = word.chars().count() + 1;
-        if column + width > usize::from(WIDTH) && column > 4 {
-            text += "\n   ";
-            column = 3;
+    wrap("  ", "    ", note)
+}
+
+/// The same, indented by so many blanks.
+pub(crate) fn paragraph(words: &str, first: usize, later: usize) -> String {
+    wrap(&" ".repeat(first), &" ".repeat(later), words)
+}
+
+/// Words in lines that fit, `first` before the first line and `later` before the others. A word is never broken.
+pub(crate) fn wrap(first: &str, later: &str, words: &str) -> String {
+    let mut text = first.to_owned();
+    let (mut column, mut is_empty) = (first.chars().count(), true);
+    for word in words.split_whitespace() {
+        let width = word.chars().count() + usize::from(!is_empty);
+        if column + width > usize::from(WIDTH) && !is_empty {
+            text = text + "\n" + later;
+            (column, is_empty) = (later.chars().count(), true);
         }
-        text += " ";
+        if !is_empty {
+            text.push(' ');
+            column += 1;
+        }
         text += word;
-        column += width;
+        column += word.chars().count();
+        is_empty = false;
     }
     text + "\n"
 }
 
-/// What stands beneath a table: errors, skips, marks.
-fn notes(shape: &[(Group, GroupResult)]) -> Vec<String> {
+/// A sentence in lines that fit, its first one indented by `first`, the others by `later`; no line break behind it.
+pub(crate) fn paragraph(text: &str, first: usize, later: usize) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    wrap(&" ".repeat(first), &" ".repeat(later), &words).trim_end_matches('\n').to_owned()
+}
+
+/// Marks that stand beneath a table, in words. The others are in the JSON: most cells of small calls are near the clock.
+const MARKS: [(&str, &str); 5] = [
+    ("noisy", "too noisy, more than 30 % of the rounds disturbed"),
+    ("unequal_dose", "more than 30 % of the rounds had unequal doses of churn"),
+    ("shared_cpus", "more threads than processors"),
+    ("unpinned", "threads could not be kept on their processors"),
+    ("clock_stepped", "the clock was steered while it timed"),
+];
+
+/// What stands beneath a table: errors, marks, skips, and the churn threads' side.
+fn notes(part: &[&GroupResult], skips: &[Skip]) -> Vec<String> {
     let mut notes = Vec::new();
-    for (group, result) in shape {
-        for cell in &result.cells {
-            if let Some(error) = &cell.error {
-                notes.push(format!("error: {}/{}: {error}", group.request, cell.backend));
-            }
+    let mut errors: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for cell in part.iter().flat_map(|r| &r.cells) {
+        if let Some(error) = &cell.error {
+            errors.entry(error).or_default().push(format!("{}/{}", cell.request, cell.backend));
         }
     }
-    let is_noisy = |r: &GroupResult| r.cells.iter().any(|c| c.marks.contains(&"noisy"));
-    let noisy: Vec<String> =
-        shape.iter().filter(|(_, r)| is_noisy(r)).map(|(group, _)| group.request.to_string()).collect();
-    if !noisy.is_empty() {
-        notes.push(format!("too noisy, more than 30 % of the rounds disturbed: {}", noisy.join(", ")));
+    notes.extend(errors.into_iter().map(|(error, cells)| format!("error: {error}: {}", cells.join(", "))));
+    for (mark, words) in MARKS {
+        let is_marked = |r: &&&GroupResult| r.cells.iter().any(|c| c.marks.iter().any(|m| m == mark));
+        let requests: Vec<&str> = part.iter().filter(is_marked).map(|r| r.key.request.as_str()).collect();
+        if !requests.is_empty() {
+            notes.push(format!("{words}: {}", requests.join(", ")));
+        }
+    }
+    for r in part {
+        let side = |of: fn(&Cell) -> Option<ChurnSide>| r.cells.iter().find_map(of);
+        if let (Some(alone), Some(walked)) = (side(|c| c.churn_alone), side(|c| c.churn_walked)) {
+            let say = |s: ChurnSide| {
+                format!("{}/s, p50 {}, p99 {}", number(s.events_per_s), time(s.p50_ns), time(s.p99_ns))
+            };
+            notes.push(format!(
+                "churn beside {}: alone {}; walked {}",
+                r.key.request,
+                say(alone),
+                say(walked)
+            ));
+        }
     }
     // By backend and reason: the same one lacks the same thing for many requests.
-    let mut skipped: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
-    for (group, _) in shape {
-        for (info, reason) in &group.skips {
-            skipped.entry((info.id, reason)).or_default().push(group.request.to_string());
+    let mut skipped: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for r in part {
+        for skip in skips {
+            if let Some(backend) = skip.id.strip_prefix(&r.id).and_then(|b| b.strip_prefix('/')) {
+                skipped.entry((backend, &skip.reason)).or_default().push(&r.key.request);
+            }
         }
     }
     for ((id, reason), requests) in skipped {
         let requests =
-            if requests.len() == shape.len() { "everything".to_owned() } else { requests.join(", ") };
+            if requests.len() == part.len() { "everything".to_owned() } else { requests.join(", ") };
         notes.push(format!("skipped: {id} {reason}: {requests}"));
     }
     notes
+}
+
+/// Nanoseconds in a unit that leaves few digits.
+pub(crate) fn time(ns: f64) -> String {
+    match ns {
+        ns if ns < 1e3 => format!("{} ns", number(ns)),
+        ns if ns < 1e6 => format!("{} us", number(ns / 1e3)),
+        ns if ns < 1e9 => format!("{} ms", number(ns / 1e6)),
+        ns => format!("{} s", number(ns / 1e9)),
+    }
 }
 
 #[cfg(test)]
@@ -184,6 +257,15 @@ mod tests {
         ];
         for (x, text) in cases {
             assert_eq!(number(x), text);
+        }
+    }
+
+    #[test]
+    fn times_change_their_unit_and_not_their_size() {
+        for (ns, text) in
+            [(1.0, "1.00 ns"), (999.0, "999 ns"), (1000.0, "1.00 us"), (2.5e6, "2.50 ms"), (3e9, "3.00 s")]
+        {
+            assert_eq!(time(ns), text);
         }
     }
 }

@@ -43,7 +43,10 @@ fn every_list_is_json_with_a_schema_and_text_without_it() {
     assert!(map_order["capabilities"].as_array().unwrap().contains(&"snapshot".into()));
     let workloads = json(&walkbench(&["list", "workloads", "--format", "json"]));
     assert!(strings(&workloads["workloads"], "id").contains(&"dense_4k".to_owned()));
-    assert!(json(&walkbench(&["list", "questions", "--format", "json"]))["questions"].is_array());
+    let questions = json(&walkbench(&["list", "questions", "--format", "json"]));
+    assert_eq!(questions["schema"], 1);
+    assert!(strings(&questions["questions"], "id").contains(&"prefill".to_owned()));
+    assert!(strings(&questions["questions"], "title").iter().all(|t| !t.is_empty()));
     for what in ["backends", "workloads", "questions", "cells"] {
         let output = walkbench(&["list", what]);
         assert_eq!(code(&output), Some(0), "{what}");
@@ -87,7 +90,8 @@ fn bad_usage_and_bad_input_exit_with_2_and_say_what_was_expected() {
         (vec!["list", "kernels"], "backends, workloads, questions, cells"),
         (vec!["run", "--out", under_file.to_str().unwrap()], "expected a place where a folder can be made"),
         (vec!["run", "--out", full], "is not empty"),
-        (vec!["compare"], "unrecognized subcommand"),
+        (vec!["compare"], "<DIR>"),
+        (vec!["gate"], "unrecognized subcommand"),
         (vec![], "Usage"),
     ] {
         let output = walkbench(&args);
@@ -109,7 +113,17 @@ fn verify_finds_no_difference_and_counts_exactly() {
     assert_eq!(report["cells"], counts.len());
     let snapshot = &counts["dense_4k@2MiB/snapshot/512/none/1/map_order"];
     assert_eq!((snapshot["ptes_visited"].as_u64(), snapshot["faults_issued"].as_u64()), (Some(512), Some(0)));
-    // The same again, to the last digit.
+    // Under churn of every kind, with events that happened and devices that were audited.
+    let kinds = workloads::churn::ChurnKind::ALL;
+    for kind in kinds {
+        let of = |count: &str| -> u64 {
+            let ids = counts.iter().filter(|(id, _)| id.contains(&format!("/{}-", kind.name())));
+            ids.filter(|(id, _)| id.ends_with("/map_order")).map(|(_, c)| c[count].as_u64().unwrap()).sum()
+        };
+        assert!(of("churn_events") > 0 && of("entries_audited") > 0, "{}", kind.name());
+        assert!(of("retries") > 0, "{}: nothing collided", kind.name());
+    }
+    // The same again, to the last digit, in another process.
     let again = json(&walkbench(&["verify", "--filter", "map_order", "--format", "json"]));
     for (id, counts_again) in again["counts"].as_object().unwrap() {
         assert_eq!(counts_again, &counts[id], "{id}");
@@ -126,7 +140,16 @@ fn a_smoke_run_prints_json_and_leaves_a_folder_that_can_be_read() {
     );
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let printed = json(&output);
-    assert!(printed["machine"]["vcpus"].as_u64() > Some(0) && printed["questions"].is_array());
+    assert!(printed["machine"]["vcpus"].as_u64() > Some(0));
+    let questions = printed["questions"].as_array().unwrap();
+    assert_eq!(questions.len(), 15);
+    for q in questions {
+        assert!(q["id"].is_string() && q["answer"].is_string() && q["resolved"].is_boolean(), "{q}");
+        assert!(
+            q.get("break_even").is_some() && (q["effect"].is_null() || q["effect"]["ratio"].is_number()),
+            "{q}"
+        );
+    }
     let cells = printed["cells"].as_array().unwrap();
     let of = |id: &str| cells.iter().find(|c| c["id"] == id).unwrap_or_else(|| panic!("no {id}"));
     let cell = of("dense_4k@2MiB/snapshot/512/none/1/map_order");
@@ -149,16 +172,23 @@ fn a_smoke_run_prints_json_and_leaves_a_folder_that_can_be_read() {
 
     let mine = folder.path().join("mine");
     let run: Value = serde_json::from_slice(&fs::read(mine.join("run.json")).unwrap()).unwrap();
-    assert_eq!((&run["schema"], &run["state"], &run["seed"]), (&1.into(), &"complete".into(), &1.into()));
+    assert_eq!((&run["schema"], &run["state"], &run["seed"]), (&2.into(), &"complete".into(), &1.into()));
     assert_eq!(run["cells"], printed["cells"]);
     assert_eq!(run["command"][0], "run");
     let groups: Vec<&str> = run["groups"].as_array().unwrap().iter().map(|g| g.as_str().unwrap()).collect();
     let samples = fs::read_to_string(mine.join("samples.jsonl")).unwrap();
     assert!(samples.ends_with('\n'));
     for line in samples.lines() {
-        let sample: Value = serde_json::from_str(line).unwrap();
-        assert!(groups.contains(&sample["group"].as_str().unwrap()), "{line}");
-        assert!(sample["block_ns"].is_u64() && sample["nr_pages"].as_u64() > Some(0), "{line}");
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["launch"].as_u64() < Some(2), "{line}");
+        match line["kind"].as_str().unwrap() {
+            "launch" => continue,
+            "block" => {
+                assert!(line["block_ns"].is_u64() && line["nr_pages"].as_u64() > Some(0), "{line}");
+            }
+            _ => {}
+        }
+        assert!(groups.contains(&line["group"].as_str().unwrap()), "{line}");
     }
     let names: Vec<_> = fs::read_dir(&mine).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "nothing but run.json and samples.jsonl: {names:?}");
@@ -232,15 +262,47 @@ fn ctrl_c_keeps_what_was_measured_and_exits_with_130() {
 }
 
 #[test]
+fn soak_prints_its_tally_and_refuses_what_cannot_happen() {
+    let output = walkbench(&["soak", "--pages", "1", "--format", "json"]);
+    let tally = json(&output);
+    assert_eq!((code(&output), tally["nr_violations"].as_u64()), (Some(0), Some(0)), "{tally}");
+    assert!(tally["pages_mirrored"].as_u64().unwrap() > 0 && tally["stops"].as_u64().unwrap() > 0);
+    let text = walkbench(&["soak", "--pages", "1", "--churn", "zap-64KiB-o100-sweep-1000ps-t2"]);
+    assert_eq!(code(&text), Some(0));
+    assert!(String::from_utf8(text.stdout).unwrap().contains("violations"));
+    for (churn, message) in [
+        ("zap-64KiB", "KIND-SPAN-oOVERLAP"),
+        ("zap-1GiB-o100-sweep-max-t1", "a span no longer than the size"),
+        ("zap-64KiB-o100-sweep-max-t1-", "KIND-SPAN"),
+    ] {
+        let output = walkbench(&["soak", "--pages", "1", "--churn", churn]);
+        assert_eq!(code(&output), Some(2), "{churn}");
+        assert!(stderr(&output).contains(message), "{churn}: {}", stderr(&output));
+    }
+}
+
+#[test]
 fn completions_know_the_sub_commands_and_help_shows_examples() {
     let script = String::from_utf8(walkbench(&["completions", "bash"]).stdout).unwrap();
     let help = String::from_utf8(walkbench(&["--help"]).stdout).unwrap();
-    for command in ["run", "list", "verify", "conform", "speed", "capture", "completions"] {
+    for command in [
+        "run",
+        "list",
+        "verify",
+        "conform",
+        "soak",
+        "doctor",
+        "compare",
+        "export",
+        "speed",
+        "capture",
+        "completions",
+    ] {
         assert!(script.contains(&format!("walkbench__subcmd__{command}")) || script.contains(command));
         assert!(help.contains(command));
     }
     assert!(help.contains("Examples:"));
-    for planned in ["compare", "report", "export", "gate", "live", "doctor"] {
+    for planned in ["report", "gate", "live"] {
         assert!(!help.contains(&format!("  {planned} ")), "{planned} is not there yet");
     }
 }

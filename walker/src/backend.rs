@@ -9,7 +9,7 @@
 use crate::addr::{PageRange, Pfn};
 use crate::counters::Counters;
 use crate::device_table::DeviceTable;
-use crate::mm::{Errno, Mm};
+use crate::mm::{Errno, Locked, Mm};
 use crate::notifier::Subscription;
 use crate::request::Request;
 
@@ -52,6 +52,13 @@ pub enum Capability {
     Compound,
     /// Reports the caller's own device memory.
     DevicePrivate,
+    /// Walks hugetlb mappings; designs without it (before 5.2) refuse them.
+    Hugetlb,
+    /// Says of a single page that it is not to be had and goes on; designs without it (before 5.2) end the call there,
+    /// refuse the VMA, or take what is merely absent for lost.
+    ErrorPerPage,
+    /// Faults another owner's device memory back; designs without it end the call with an error (before 5.19).
+    ForeignDevice,
     /// A range may cross VMAs.
     CrossVma,
     /// May drop the mmap lock inside.
@@ -60,9 +67,22 @@ pub enum Capability {
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Capability; 9] = {
+    pub const ALL: [Capability; 12] = {
         use Capability::*;
-        [Snapshot, Fault, PerPageRequest, Permission, Order, Compound, DevicePrivate, CrossVma, Unlocked]
+        [
+            Snapshot,
+            Fault,
+            PerPageRequest,
+            Permission,
+            Order,
+            Compound,
+            DevicePrivate,
+            Hugetlb,
+            ErrorPerPage,
+            ForeignDevice,
+            CrossVma,
+            Unlocked,
+        ]
     };
     /// As in the JSON output and in `requires` of definitions.
     pub const fn name(self) -> &'static str {
@@ -74,6 +94,9 @@ impl Capability {
             Capability::Order => "order",
             Capability::Compound => "compound",
             Capability::DevicePrivate => "device_private",
+            Capability::Hugetlb => "hugetlb",
+            Capability::ErrorPerPage => "error_per_page",
+            Capability::ForeignDevice => "foreign_device",
             Capability::CrossVma => "cross_vma",
             Capability::Unlocked => "unlocked",
         }
@@ -155,7 +178,28 @@ pub trait Backend: Send + Sized + 'static {
     ///
     /// # Errors
     /// What the API returns; slots before the failure hold answers where the API promises that.
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno>;
+    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
+        let vmas = mm.mmap_read();
+        self.walk_locked(mm.locked(&vmas), sub, seq, c)
+    }
+
+    /// As [`Backend::walk`] under the caller's mmap lock, of either kind.
+    ///
+    /// # Errors
+    /// As there.
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno>;
+
+    /// For designs that retry inside the call: at most so many passes without progress, none for no limit. Returns
+    /// whether this is one; its -EBUSY is final then, and the caller's own policy has nothing left to decide.
+    fn bound_passes(&mut self, _passes: Option<u32>) -> bool {
+        false
+    }
 
     /// Stage 3. Writes device entries from the answer. The caller holds the device's lock and has validated.
     fn consume<C: Counters>(&mut self, device: &mut DeviceTable, c: &mut C);

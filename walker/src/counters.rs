@@ -104,6 +104,22 @@ pub trait Counters {
     /// The fault is done.
     #[inline(always)]
     fn fault_exit(&mut self) {}
+    /// How many PTE-level entries in a row may be read before they are counted; not 0. A sink to which every visit is
+    /// a moment (virtual time) says how far the next one of interest is.
+    #[inline(always)]
+    fn run_limit(&self) -> usize {
+        usize::MAX
+    }
+    /// The mmap lock was held and is not any more: who waits for it may go.
+    #[inline(always)]
+    fn mmap_unlocked(&mut self) {}
+    /// The mmap lock is about to be taken for writing: whoever holds it for reading comes to an end.
+    #[inline(always)]
+    fn mmap_write_lock(&mut self) {}
+    /// The caller waits for `ns` nanoseconds.
+    fn pause(&mut self, ns: u64) {
+        std::thread::sleep(core::time::Duration::from_nanos(ns));
+    }
 }
 
 /// Counts nothing: every call compiles to nothing.

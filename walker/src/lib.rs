@@ -25,6 +25,7 @@
 //! | [`walk`] | the range walk; knows no output format |
 //! | [`request`], [`backend`], [`backends`] | what a caller wants, what every API has in common, the registry |
 //! | [`mirror`], [`device_table`] | the device's side: callback, the canonical retry loop; its page table |
+//! | [`audit`] | what a device holds against the tables, the tables against the struct pages |
 //! | [`counters`] | exact counts, a type parameter |
 //! | [`sync`] | the only door to atomics and locks |
 //!
@@ -32,6 +33,7 @@
 
 pub mod addr;
 pub mod arch;
+pub mod audit;
 pub mod backend;
 pub mod backends;
 #[cfg(all(test, not(loom)))]

@@ -4,7 +4,7 @@
 //! lock, read_retry, program the device, unlock; on a collision again. The callback stores the sequence and tears down
 //! the overlap under the same lock.
 
-use crate::addr::PageRange;
+use crate::addr::{Level, PAGES_PER_PMD, PageRange};
 use crate::backend::Backend;
 use crate::counters::{Count, Counters};
 use crate::device_table::DeviceTable;
@@ -24,7 +24,27 @@ pub enum RetryPolicy {
     Attempts(u32),
     /// Let the processor do something else first, longer each time (`crossbeam_utils::Backoff`).
     BackOff,
+    /// Start over after so long, as a worker that is queued again (amdgpu's restore worker: 1 ms).
+    After {
+        /// How long: [`Counters::pause`].
+        ns: u64,
+    },
+    /// Keep what held: the range is walked, validated and consumed in pieces of [`PIECE_PAGES`], and a collision costs
+    /// one piece. What is mirrored in the end was right piece by piece, never at one moment as a whole; that is all
+    /// that a device needs, since an event tears its pages down at any time.
+    Resumed,
+    /// From the second attempt on hold the mmap lock for writing, from before read_begin until the device is
+    /// programmed. That keeps out everything that takes the lock: mprotect, munmap, fork, collapse, and what takes it
+    /// for reading (MADV_DONTNEED, the NUMA scan). It is all that a driver can hold: its own lock would keep every
+    /// event out, but the walk's faults call back into it, and it nests inside the mmap lock. It cannot keep out what
+    /// finds pages by rmap (reclaim, compaction, KSM, memory failure) or by file (truncation), nor faults under the
+    /// VMA's lock; the model runs all of these under the mmap lock, so that this policy looks better here than it is.
+    /// Everybody else pays: no thread of the process can fault meanwhile.
+    Locked,
 }
+
+/// Pages of a piece of [`RetryPolicy::Resumed`]: what one PTE table maps, cut at table boundaries.
+pub const PIECE_PAGES: u64 = PAGES_PER_PMD;
 
 /// A device that mirrors one range of an address space.
 pub struct Mirror {
@@ -91,6 +111,7 @@ impl Mirror {
     ///
     /// # Errors
     /// What the backend's API returned; -EBUSY when the policy gave up.
+    #[inline]
     pub fn refresh<B: Backend, C: Counters>(
         &self,
         backend: &mut B,
@@ -98,32 +119,150 @@ impl Mirror {
         policy: RetryPolicy,
         c: &mut C,
     ) -> Result<(), Errno> {
-        let backoff = crossbeam_utils::Backoff::new();
-        let mut attempts = 0;
+        self.refresh_bounded(backend, request, policy, u32::MAX, c, &mut |_, _, _| {})
+    }
+
+    /// As [`Mirror::refresh`], but gives up after `attempts` collisions, and calls `held` with each part of the answer
+    /// that was validated and consumed: the whole request, or a piece ([`RetryPolicy::Resumed`]). No lock is held then.
+    ///
+    /// # Errors
+    /// As there. Pieces before the one that failed stay mirrored.
+    pub fn refresh_bounded<B: Backend, C: Counters>(
+        &self,
+        backend: &mut B,
+        request: &Request<'_>,
+        policy: RetryPolicy,
+        attempts: u32,
+        c: &mut C,
+        held: &mut impl FnMut(&B, &Request<'_>, &mut C),
+    ) -> Result<(), Errno> {
+        let left = match policy {
+            RetryPolicy::Attempts(n) => attempts.min(n),
+            _ => attempts,
+        };
+        let mut tries = Tries { policy, left, backoff: crossbeam_utils::Backoff::new() };
+        if policy != RetryPolicy::Resumed {
+            return self.refresh_part(backend, request, &mut tries, c, held);
+        }
+        let mut addr = request.range.start();
+        while addr < request.range.end() {
+            let next = addr.next_boundary(Level::Pmd, request.range.end());
+            let first = addr.pages_since(request.range.start()) as usize;
+            let part = PageRange::between(addr, next);
+            let wishes = request.per_page.map(|w| &w[first..first + part.nr_pages() as usize]);
+            let piece = Request { range: part, per_page: wishes, ..*request };
+            self.refresh_part(backend, &piece, &mut tries, c, held)?;
+            addr = next;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn refresh_part<B: Backend, C: Counters>(
+        &self,
+        backend: &mut B,
+        request: &Request<'_>,
+        tries: &mut Tries,
+        c: &mut C,
+        held: &mut impl FnMut(&B, &Request<'_>, &mut C),
+    ) -> Result<(), Errno> {
         backend.prepare(request, c);
+        let mut locked = false;
         loop {
-            let seq = self.mm.notifier.read_begin(&self.sub);
-            match backend.walk(&self.mm, &self.sub, seq, c) {
-                Ok(seq) => {
-                    let mut device = self.state.device.lock();
-                    if !self.sub.read_retry(seq) {
-                        backend.consume(&mut device, c);
-                        return Ok(());
-                    }
-                }
-                Err(Errno::Busy | Errno::Again) => {}
+            // The unlocked call retries by itself; under the caller's lock it cannot.
+            let retries_inside = backend.bound_passes(tries.limit());
+            let r = self.attempt(backend, locked, c);
+            if r == Ok(true) {
+                held(backend, request, c);
+            }
+            if locked {
+                c.mmap_unlocked();
+            }
+            match r {
+                Ok(true) => return Ok(()),
+                Err(Errno::Busy | Errno::Again) if !retries_inside || locked => {}
+                Ok(false) => {}
                 Err(e) => return Err(e),
             }
             c.add(Count::Retries, 1);
-            attempts += 1;
-            match policy {
-                RetryPolicy::AtOnce => {}
-                RetryPolicy::Attempts(n) if attempts >= n => return Err(Errno::Busy),
-                RetryPolicy::Attempts(_) => {}
-                RetryPolicy::BackOff => backoff.snooze(),
-            }
+            tries.after_collision(c)?;
+            locked = tries.policy == RetryPolicy::Locked;
             backend.refill(request, c);
         }
+    }
+
+    /// read_begin, walk, read_retry, consume. False: a collision.
+    #[inline]
+    fn attempt<B: Backend, C: Counters>(
+        &self,
+        backend: &mut B,
+        locked: bool,
+        c: &mut C,
+    ) -> Result<bool, Errno> {
+        if locked {
+            c.mmap_write_lock();
+            let vmas = self.mm.mmap_write();
+            // An event that is running does not wait for this lock: whoever needs it for one holds it already.
+            let seq = self.mm.notifier.read_begin(&self.sub);
+            return self.program(backend, |b, c| b.walk_locked(self.mm.locked(&vmas), &self.sub, seq, c), c);
+        }
+        let seq = self.mm.notifier.read_begin(&self.sub);
+        let walk = |b: &mut B, c: &mut C| {
+            let r = b.walk(&self.mm, &self.sub, seq, c);
+            c.mmap_unlocked();
+            r
+        };
+        self.program(backend, walk, c)
+    }
+
+    #[inline]
+    fn program<B: Backend, C: Counters>(
+        &self,
+        backend: &mut B,
+        walk: impl FnOnce(&mut B, &mut C) -> Result<u64, Errno>,
+        c: &mut C,
+    ) -> Result<bool, Errno> {
+        match walk(backend, c) {
+            Ok(seq) => {
+                let mut device = self.state.device.lock();
+                let held = !self.sub.read_retry(seq);
+                if held {
+                    backend.consume(&mut device, c);
+                }
+                Ok(held)
+            }
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// What is left of a policy's patience.
+struct Tries {
+    policy: RetryPolicy,
+    /// `u32::MAX`: endless.
+    left: u32,
+    backoff: crossbeam_utils::Backoff,
+}
+
+impl Tries {
+    /// Collisions left; none for no limit.
+    fn limit(&self) -> Option<u32> {
+        (self.left < u32::MAX).then_some(self.left)
+    }
+    /// Waits as the policy says; -EBUSY when it gives up.
+    fn after_collision<C: Counters>(&mut self, c: &mut C) -> Result<(), Errno> {
+        if let Some(left) = self.limit() {
+            self.left = left.saturating_sub(1);
+            if self.left == 0 {
+                return Err(Errno::Busy);
+            }
+        }
+        match self.policy {
+            RetryPolicy::BackOff => self.backoff.snooze(),
+            RetryPolicy::After { ns } => c.pause(ns),
+            RetryPolicy::AtOnce | RetryPolicy::Attempts(_) | RetryPolicy::Resumed | RetryPolicy::Locked => {}
+        }
+        Ok(())
     }
 }
 

@@ -233,6 +233,10 @@ impl Mm {
     pub fn mmap_write(&self) -> MmapWrite<'_> {
         self.mmap_lock.write()
     }
+    /// `mmap_write_trylock`.
+    pub fn try_mmap_write(&self) -> Option<MmapWrite<'_>> {
+        self.mmap_lock.try_write()
+    }
     /// The witness for functions that need the mmap lock, from a guard of either kind.
     #[inline(always)]
     pub fn locked<'a>(&'a self, vmas: &'a VmaTree) -> Locked<'a> {

@@ -60,6 +60,10 @@ mod imp {
         pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
             self.0.try_read().ok()
         }
+        /// Exclusive access if nobody is there.
+        pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+            self.0.try_write().ok()
+        }
         /// Waits for exclusive access.
         pub fn write(&self) -> RwLockWriteGuard<'_, T> {
             self.0.write().unwrap()

@@ -4,7 +4,11 @@
 //! spelling for each: `zap-2MiB-o100-uniform-1000ps-t1`, `pageout-64KiB-o50-zipf-every8-t1`,
 //! `mprotect-4KiB-o0-sweep-max-t2`. Nothing invalidates where a cell says `none`.
 
+mod churner;
+mod ground;
+mod place;
 mod spec;
+pub mod virtual_time;
 
 /// The churn part of a cell id where nothing invalidates.
 pub const NO_CHURN: &str = "none";
@@ -14,4 +18,7 @@ pub fn name(churn: Option<ChurnSpec>) -> String {
     churn.map_or_else(|| NO_CHURN.to_owned(), |c| c.to_string())
 }
 
-pub use spec::{ChurnKind, ChurnSpec, Dose, EXPECTED, Place};
+pub use churner::{Churner, Lock};
+pub use ground::{Ground, GroundError};
+pub use spec::{ChurnError, ChurnKind, ChurnSpec, Dose, EXPECTED, MAX_PER_SEC, Place};
+pub use virtual_time::VirtualTime;

@@ -5,7 +5,9 @@
 //! title = "Every page present, frames shuffled"
 //! analysis = "Why it exists, what it decides, its evidence."
 //! requires = ["snapshot"]               # capabilities beside those that the requests imply; never a backend
-//! requests = ["snapshot", "fault_read", "read_all_write_1pct"]
+//! requests = ["snapshot", "fault_read", "read_all_write_1pct"]   # no more than every page can fulfil
+//! retry = "at_once"                     # after a collision: at_once (the default), after_1ms, back_off, resumed, locked
+//! attempts = 1000                       # collisions until an operation gives up; by default never
 //!
 //! [shape.dense_4k]                      # one shape with its parameters: see `ShapeSpec`
 //! run_pages = 1
@@ -22,10 +24,12 @@
 
 mod error;
 mod parse;
+mod retry;
 mod size;
 
 pub use error::DefinitionError;
 pub use parse::parse;
+pub use retry::{POLICIES, Retry};
 pub use size::{parse_size, size_name};
 
 use crate::churn::ChurnSpec;
@@ -34,7 +38,6 @@ use crate::shape::ShapeSpec;
 use std::sync::OnceLock;
 use walker::addr::PAGE_SIZE;
 use walker::backend::Capability;
-use walker::request::Wish;
 
 /// How much a run covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,6 +122,8 @@ pub struct Definition {
     pub requests: Vec<RequestKind>,
     /// What is built.
     pub shape: ShapeSpec,
+    /// What follows a collision.
+    pub retry: Retry,
     /// Seconds.
     pub smoke: Grid,
     /// Under two minutes.
@@ -139,11 +144,7 @@ impl Definition {
     /// Whether a request leaves the tables as they are, so that it can be repeated without end: it asks nothing that
     /// some page does not already give. Otherwise [`crate::shape::Built::reset`] goes between two walks of a page.
     pub const fn is_steady(&self, request: RequestKind) -> bool {
-        match request.strongest() {
-            Wish::None => true,
-            Wish::Read => self.shape.is_all_readable(),
-            Wish::Write => self.shape.is_all_writable(),
-        }
+        self.shape.gives() as u8 >= request.strongest() as u8
     }
     /// The definition of a shape captured from a live process: its snapshot, whole.
     pub fn captured(shape: crate::capture::Shape) -> Definition {
@@ -157,6 +158,7 @@ impl Definition {
             requires: vec![Capability::CrossVma],
             requests: vec![RequestKind::Snapshot],
             shape: spec,
+            retry: Retry::default(),
             smoke: grid.clone(),
             quick: grid.clone(),
             full: grid,
@@ -178,6 +180,17 @@ const EMBEDDED: &[(&str, &str)] = embedded! {
     "dense_4k_runs_64",
     "dense_4k_runs_512",
     "dense_2m",
+    "dense_2m_hugetlb",
+    "dense_1g",
+    "mixed_huge_0pct",
+    "mixed_huge_25pct",
+    "mixed_huge_50pct",
+    "mixed_huge_75pct",
+    "mixed_huge_95pct",
+    "mixed_huge_100pct",
+    "split_permissions",
+    "split_permissions_64",
+    "split_permissions_one_vma",
     "after_fork_0pct",
     "after_fork_1pct",
     "after_fork_10pct",
@@ -185,10 +198,42 @@ const EMBEDDED: &[(&str, &str)] = embedded! {
     "after_fork_write",
     "absent_4k",
     "absent_4k_no_tables",
+    "zero_mapped",
+    "zero_mapped_huge",
+    "swapped",
+    "sparse",
+    "sparse_tables",
+    "many_vmas",
+    "many_vmas_10",
+    "many_vmas_100",
+    "many_vmas_1k",
+    "many_vmas_10k",
+    "many_vmas_100k",
+    "numa_hint",
+    "numa_hint_2m",
+    "device_private_own",
+    "device_private_other",
+    "migrating",
+    "migrating_2m",
+    "poisoned",
+    "pfnmap",
+    "numa_storm",
+    "livelock_at_once",
+    "livelock_after_1ms",
+    "livelock_back_off",
+    "livelock_resumed",
+    "livelock_locked",
+    "swap_fight",
+    "requeue",
     "captured_kv_bgsave",
     "captured_prefork_worker",
     "captured_jvm_thp",
     "captured_interpreter",
+    "captured_browser",
+    "captured_database",
+    "captured_compiler",
+    "captured_training",
+    "captured_cache",
 };
 
 /// The definitions that come with the program, in the order of the reports.

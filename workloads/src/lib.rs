@@ -5,6 +5,7 @@ pub mod capture;
 pub mod churn;
 pub mod conform;
 pub mod definition;
+mod nearest;
 pub mod random;
 pub mod replay;
 pub mod request;

@@ -20,6 +20,18 @@ pub enum Purpose {
     Popularity = 4,
     /// Frames of private copies.
     Copies = 5,
+    /// Which pages are in another state than the rest, and in runs of which length.
+    Runs = 16,
+    /// Which 2 MiB spans are mapped huge, or hold anything.
+    Spans = 17,
+    /// Lengths of VMAs and of gaps between them.
+    Lengths = 18,
+    /// Rights of VMAs.
+    Rights = 19,
+    /// Behind which VMAs there are gaps.
+    Gaps = 20,
+    /// Where churn happens.
+    Churn = 32,
 }
 
 /// The generator of `seed` for one purpose.
@@ -45,6 +57,36 @@ pub fn below(rng: &mut Pcg64Mcg, n: u64) -> u64 {
 #[inline]
 pub fn unit(rng: &mut Pcg64Mcg) -> f64 {
     ((rng.next_u64() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64)
+}
+
+/// Picks exactly `wanted` of `n`, each set as likely as any other: true for what is picked, in order (selection sampling,
+/// Knuth 3.4.2, algorithm S).
+#[derive(Debug)]
+pub struct Picks {
+    rng: Pcg64Mcg,
+    left: u64,
+    wanted: u64,
+}
+
+impl Picks {
+    /// Picks `wanted` of `n`, or all if there are fewer.
+    pub fn new(rng: Pcg64Mcg, n: u64, wanted: u64) -> Picks {
+        Picks { rng, left: n, wanted: wanted.min(n) }
+    }
+}
+
+impl Iterator for Picks {
+    type Item = bool;
+    #[inline]
+    fn next(&mut self) -> Option<bool> {
+        if self.left == 0 {
+            return None;
+        }
+        let take = below(&mut self.rng, self.left) < self.wanted;
+        self.left -= 1;
+        self.wanted -= take as u64;
+        Some(take)
+    }
 }
 
 /// A bijection of 0..n, computed for each value: a terabyte of shuffled frames needs no table.
@@ -114,6 +156,15 @@ mod tests {
         let p = Permutation::new(&mut generator(7, Purpose::Frames), n - 1);
         let fixed = (0..n - 1).filter(|i| p.get(*i) == *i).count();
         assert!(fixed < 16, "{fixed} fixed points");
+    }
+
+    #[test]
+    fn exactly_so_many_are_picked() {
+        for (n, wanted) in [(0, 0), (1, 1), (10, 0), (10, 10), (1000, 137), (5, 9)] {
+            let picks: Vec<bool> = Picks::new(generator(2, Purpose::Spans), n, wanted).collect();
+            assert_eq!(picks.len() as u64, n);
+            assert_eq!(picks.iter().filter(|p| **p).count() as u64, wanted.min(n));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Contract: a kind, a length and a seed decide every wish, on any machine. Nothing here knows an API: a request is
 //! written into whatever arrays a design has by its `prepare` stage.
 
-use crate::random::{self, Purpose};
+use crate::random::{self, Picks, Purpose};
 use core::fmt;
 use core::str::FromStr;
 use walker::addr::PageRange;
@@ -62,7 +62,7 @@ impl FromStr for Share {
 }
 
 /// A kind of request. Its name is the part of a cell id: `snapshot`, `fault_read`, `fault_write`,
-/// `read_all_write_1page`, `read_all_write_1pct`, `scattered_read_10pct`, `scattered_write_16page`, ...
+/// `prefetch_then_write`, `read_all_write_1page`, `read_all_write_1pct`, `scattered_read_10pct`, `scattered_write_16page`, ...
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestKind {
     /// Report every page, fault none.
@@ -80,6 +80,10 @@ pub enum RequestKind {
         /// Wished writable, else readable.
         write: bool,
     },
+    /// Every call twice with the same array: first every page must end readable, then writable. In between the caller
+    /// does not refill: an array that was answered in place holds its answers when the second call begins, as the
+    /// long-lived array of a memory region does. Designs without a range-wide wish must write theirs again.
+    PrefetchThenWrite,
 }
 
 impl RequestKind {
@@ -87,7 +91,9 @@ impl RequestKind {
     pub const fn requires(self) -> &'static [Capability] {
         match self {
             RequestKind::Snapshot => &[Capability::Snapshot],
-            RequestKind::FaultRead | RequestKind::FaultWrite => &[Capability::Fault],
+            RequestKind::FaultRead | RequestKind::FaultWrite | RequestKind::PrefetchThenWrite => {
+                &[Capability::Fault]
+            }
             RequestKind::ReadAllWriteSome(_) | RequestKind::Scattered { .. } => {
                 &[Capability::Fault, Capability::PerPageRequest]
             }
@@ -99,16 +105,18 @@ impl RequestKind {
             RequestKind::Snapshot => Wish::None,
             RequestKind::FaultRead | RequestKind::Scattered { write: false, .. } => Wish::Read,
             RequestKind::FaultWrite
+            | RequestKind::PrefetchThenWrite
             | RequestKind::ReadAllWriteSome(_)
             | RequestKind::Scattered { write: true, .. } => Wish::Write,
         }
     }
-    /// What is wished of every page.
-    pub const fn default_wish(self) -> Wish {
+    /// What is wished of every page, call by call: one call a range, or two in a row on the same array.
+    pub const fn passes(self) -> &'static [Wish] {
         match self {
-            RequestKind::Snapshot | RequestKind::Scattered { .. } => Wish::None,
-            RequestKind::FaultRead | RequestKind::ReadAllWriteSome(_) => Wish::Read,
-            RequestKind::FaultWrite => Wish::Write,
+            RequestKind::Snapshot | RequestKind::Scattered { .. } => &[Wish::None],
+            RequestKind::FaultRead | RequestKind::ReadAllWriteSome(_) => &[Wish::Read],
+            RequestKind::FaultWrite => &[Wish::Write],
+            RequestKind::PrefetchThenWrite => &[Wish::Read, Wish::Write],
         }
     }
     /// The wishes beside the default, one a page, for `nr_pages` pages; none where all pages are wished alike. Exactly
@@ -119,25 +127,19 @@ impl RequestKind {
             RequestKind::Scattered { share, write } => (share, if write { Wish::Write } else { Wish::Read }),
             _ => return None,
         };
-        let mut rng = random::generator(seed, Purpose::Wishes);
-        let mut wanted = share.of(nr_pages);
-        let pick = |i| {
-            // Selection sampling (Knuth 3.4.2, algorithm S).
-            let take = random::below(&mut rng, nr_pages - i) < wanted;
-            wanted -= take as u64;
-            if take { wish } else { Wish::None }
-        };
-        Some((0..nr_pages).map(pick).collect())
+        let picks = Picks::new(random::generator(seed, Purpose::Wishes), nr_pages, share.of(nr_pages));
+        Some(picks.map(|wished| if wished { wish } else { Wish::None }).collect())
     }
-    /// The request over `range`. `wishes` are those of its pages, as [`RequestKind::wishes`] gave them.
+    /// The requests over `range`, one for each of [`RequestKind::passes`]. `wishes` are those of its pages, as
+    /// [`RequestKind::wishes`] gave them.
     ///
     /// # Panics
     /// If there are wishes for another number of pages.
-    pub fn request(self, range: PageRange, wishes: Option<&[Wish]>) -> Request<'_> {
+    pub fn requests(self, range: PageRange, wishes: Option<&[Wish]>) -> impl Iterator<Item = Request<'_>> {
         if let Some(w) = wishes {
             assert_eq!(w.len() as u64, range.nr_pages(), "one wish for each page of the range");
         }
-        Request { range, default: self.default_wish(), per_page: wishes, owner: 0 }
+        self.passes().iter().map(move |wish| Request { range, default: *wish, per_page: wishes, owner: 0 })
     }
 }
 
@@ -147,6 +149,7 @@ impl fmt::Display for RequestKind {
             RequestKind::Snapshot => f.write_str("snapshot"),
             RequestKind::FaultRead => f.write_str("fault_read"),
             RequestKind::FaultWrite => f.write_str("fault_write"),
+            RequestKind::PrefetchThenWrite => f.write_str("prefetch_then_write"),
             RequestKind::ReadAllWriteSome(share) => write!(f, "read_all_write_{share}"),
             RequestKind::Scattered { share, write: false } => write!(f, "scattered_read_{share}"),
             RequestKind::Scattered { share, write: true } => write!(f, "scattered_write_{share}"),
@@ -155,8 +158,19 @@ impl fmt::Display for RequestKind {
 }
 
 /// What request names look like, for messages.
-pub const EXPECTED: &str = "snapshot, fault_read, fault_write, read_all_write_SHARE, scattered_read_SHARE or \
-                            scattered_write_SHARE, where SHARE is like 1page, 10pct or 5permille";
+pub const EXPECTED: &str = "snapshot, fault_read, fault_write, prefetch_then_write, read_all_write_SHARE, \
+                            scattered_read_SHARE or scattered_write_SHARE, where SHARE is like 1page, 10pct or 5permille";
+
+/// A name of each kind, to find the one that was meant.
+pub(crate) const LIKE: [&str; 7] = [
+    "snapshot",
+    "fault_read",
+    "fault_write",
+    "prefetch_then_write",
+    "read_all_write_1pct",
+    "scattered_read_1pct",
+    "scattered_write_1pct",
+];
 
 impl FromStr for RequestKind {
     /// Not a name of a request; [`EXPECTED`] says what is.
@@ -166,6 +180,7 @@ impl FromStr for RequestKind {
             "snapshot" => RequestKind::Snapshot,
             "fault_read" => RequestKind::FaultRead,
             "fault_write" => RequestKind::FaultWrite,
+            "prefetch_then_write" => RequestKind::PrefetchThenWrite,
             _ => {
                 let (kind, share) = s.rsplit_once('_').ok_or(())?;
                 let share: Share = share.parse()?;
@@ -190,6 +205,7 @@ mod tests {
             "snapshot",
             "fault_read",
             "fault_write",
+            "prefetch_then_write",
             "read_all_write_1page",
             "read_all_write_1pct",
             "read_all_write_50pct",

@@ -7,25 +7,62 @@
 //! |---|---|---|
 //! | `dense_4k` | one anonymous VMA, every PTE present and writable | in runs, runs shuffled |
 //! | `dense_2m` | one anonymous VMA of PMD leaves | folios shuffled |
+//! | `hugetlb` | one hugetlb VMA of PMD or PUD leaves | pages shuffled |
+//! | `mixed_huge` | several VMAs, a share of PMD leaves, the rest PTEs | as `dense_2m`, as `dense_4k` |
+//! | `split_permissions` | folios of 2 MiB mapped by PTEs, every second stripe read-only | as `dense_2m` |
 //! | `after_fork` | parent and child share every page but those the parent wrote since | as `dense_4k` |
+//! | `zero_mapped` | the zero page, or the huge zero page, everywhere | none |
+//! | `swapped` | a share of swap entries, in runs | shuffled |
 //! | `absent_4k` | one anonymous VMA with nothing in it | none |
+//! | `sparse` | few pages in few spans, holes or empty tables between | shuffled |
+//! | `many_vmas` | VMAs of log-normal lengths, with gaps and other rights | shuffled |
+//! | `numa_hint` | a share of PTEs or PMD leaves with hints, in runs | as `dense_4k`, as `dense_2m` |
+//! | `device_private` | a share in the caller's or another's device memory, in runs | shuffled |
+//! | `migrating` | a share of PTEs or PMD leaves under migration, in runs | as `dense_4k`, as `dense_2m` |
+//! | `poisoned` | a share of poison entries, in runs | shuffled |
+//! | `pfnmap` | one VM_PFNMAP VMA | none |
 //! | `captured` | what `walkbench capture` saw | where runs break, not where they lie |
 
 pub mod captured;
 mod counts;
 mod dense;
+mod device_private;
+mod error;
 mod fork;
+mod hugetlb;
 mod machine;
-mod zipf;
+mod many_vmas;
+mod mixed_huge;
+mod numa_hint;
+mod parameters;
+mod pfnmap;
+mod sparse;
+mod spec;
+mod split_permissions;
+mod swapped;
+mod unavailable;
+mod zero_mapped;
+pub(crate) mod zipf;
 
 pub use counts::EntryCounts;
+pub use device_private::{DevicePrivate, Owner};
+pub use error::BuildError;
+pub use hugetlb::{HugePage, Hugetlb};
+pub use many_vmas::ManyVmas;
+pub use mixed_huge::MixedHuge;
+pub use numa_hint::NumaHint;
+pub use parameters::RunLengths;
+pub use sparse::Sparse;
+pub use spec::ShapeSpec;
+pub use split_permissions::{Protector, SplitPermissions};
+pub use swapped::Swapped;
+pub use unavailable::{Migrating, Poisoned};
+pub use zero_mapped::ZeroMapped;
 
-use crate::definition::{Definition, size_name};
-use core::fmt;
+use crate::definition::Definition;
 use serde::Deserialize;
 use std::sync::Arc;
-use walker::addr::{PAGE_SIZE, PMD_SIZE, PageRange};
-use walker::memory::{OutOfFrames, PhysError};
+use walker::addr::PageRange;
 use walker::mm::system::System;
 use walker::mm::{Errno, Mm};
 
@@ -53,126 +90,6 @@ pub enum AbsentTables {
     Missing,
 }
 
-/// A shape with its parameters.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ShapeSpec {
-    /// One anonymous VMA, every PTE present, writable, young and dirty, as write faults leave it.
-    Dense4k {
-        /// Pages in a row that are neighbours in physical memory too: a power of two, 1 to 512.
-        run_pages: u64,
-        /// What exists besides the tables.
-        memory: Memory,
-    },
-    /// One anonymous VMA of PMD leaves (THP), each a 2 MiB folio with its spare table.
-    Dense2m,
-    /// As `Dense4k`, then forked, then written: the parent is walked, the child lives.
-    AfterFork {
-        /// As in `Dense4k`.
-        run_pages: u64,
-        /// Pages of a thousand that the parent has written since, by Zipf(0.99) writes.
-        broken_permille: u16,
-        /// What exists besides the tables; struct pages of shared frames exist in any case.
-        memory: Memory,
-    },
-    /// One anonymous VMA with nothing in it.
-    Absent4k {
-        /// What is above the missing pages.
-        tables: AbsentTables,
-    },
-    /// A shape of a live process.
-    Captured(Arc<captured::Layout>),
-}
-
-impl ShapeSpec {
-    /// Sizes are multiples of this.
-    pub const fn unit_bytes(&self) -> u64 {
-        match self {
-            ShapeSpec::Dense2m => PMD_SIZE,
-            _ => PAGE_SIZE,
-        }
-    }
-    /// The one size that a captured shape can have.
-    pub fn own_size(&self) -> Option<u64> {
-        match self {
-            ShapeSpec::Captured(layout) => Some(layout.size_bytes()),
-            _ => None,
-        }
-    }
-    /// Whether every page of the range is present.
-    pub const fn is_all_readable(&self) -> bool {
-        !matches!(self, ShapeSpec::Absent4k { .. } | ShapeSpec::Captured(_))
-    }
-    /// Whether every page of the range is present and writable.
-    pub const fn is_all_writable(&self) -> bool {
-        matches!(self, ShapeSpec::Dense4k { .. } | ShapeSpec::Dense2m)
-    }
-    /// The captured shape of this name that comes with the program.
-    pub fn embedded(name: &str) -> Option<ShapeSpec> {
-        captured::embedded(name).map(ShapeSpec::captured)
-    }
-    /// A captured shape.
-    pub fn captured(shape: crate::capture::Shape) -> ShapeSpec {
-        ShapeSpec::Captured(Arc::new(captured::Layout::new(shape)))
-    }
-}
-
-/// Why a shape could not be built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BuildError {
-    /// The host refuses the machine's address space.
-    Phys(PhysError),
-    /// The modelled machine ran out of frames.
-    Frames,
-    /// An operation failed on the way.
-    Errno(Errno),
-    /// The shape does not come in this size.
-    Size {
-        /// Bytes asked for.
-        asked: u64,
-        /// Sizes are multiples of this, or exactly this where `exact`.
-        expected: u64,
-        /// The shape has one size only.
-        exact: bool,
-    },
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BuildError::Phys(e) => e.fmt(f),
-            BuildError::Frames => OutOfFrames.fmt(f),
-            BuildError::Errno(e) => write!(f, "building the shape ended in {e}"),
-            BuildError::Size { asked, expected, exact: true } => {
-                write!(f, "size {}: expected exactly {}", size_name(*asked), size_name(*expected))
-            }
-            BuildError::Size { asked, expected, exact: false } => {
-                write!(
-                    f,
-                    "size {}: expected a multiple of {}, at most 64TiB and not 0",
-                    size_name(*asked),
-                    size_name(*expected)
-                )
-            }
-        }
-    }
-}
-impl core::error::Error for BuildError {}
-impl From<PhysError> for BuildError {
-    fn from(e: PhysError) -> Self {
-        BuildError::Phys(e)
-    }
-}
-impl From<OutOfFrames> for BuildError {
-    fn from(_: OutOfFrames) -> Self {
-        BuildError::Frames
-    }
-}
-impl From<Errno> for BuildError {
-    fn from(e: Errno) -> Self {
-        if e == Errno::NoMem { BuildError::Frames } else { BuildError::Errno(e) }
-    }
-}
-
 /// A live address space of a shape, on a machine of its own.
 #[derive(Debug)]
 pub struct Built {
@@ -186,8 +103,10 @@ pub struct Built {
     pub children: Vec<Arc<Mm>>,
     /// What the entries of `range` are, computed from the definition.
     pub expected: EntryCounts,
-    /// What the model cannot express yet and was left out: pages and why. Empty but for captured shapes.
+    /// What the model cannot express and was left out: pages and why. Empty but for captured shapes.
     pub left_out: Vec<(u64, &'static str)>,
+    /// Whose device memory is reported to requests (`dev_private_owner`): 0 for nobody's.
+    pub owner: u64,
     undo: Undo,
 }
 
@@ -200,11 +119,24 @@ enum Undo {
     Zap { unmap: bool },
     /// Faults break sharing.
     Share(fork::Sharing),
+    /// Faults replace the zero page.
+    Zero { huge: bool },
+    /// Faults read pages in.
+    Swap(swapped::Slots),
+    /// Faults fill what was empty around what is there.
+    Holes(sparse::Population),
+    /// Faults give rights back.
+    Hints(numa_hint::Hints),
+    /// Faults bring pages back from a device.
+    Device(device_private::OnDevice),
     /// Not possible in place.
     Rebuild,
 }
 
 impl Built {
+    fn new(system: Arc<System>, mm: Arc<Mm>, range: PageRange, expected: EntryCounts, undo: Undo) -> Built {
+        Built { system, mm, range, children: vec![], expected, left_out: vec![], owner: 0, undo }
+    }
     /// Whether [`Built::reset`] works for this shape; otherwise it has to be built again.
     pub const fn can_reset(&self) -> bool {
         !matches!(self.undo, Undo::Rebuild)
@@ -215,20 +147,32 @@ impl Built {
     pub fn discard(self) {
         core::iter::once(&self.mm).chain(&self.children).for_each(|mm| mm.abandon());
     }
-    /// Brings the tables of `range` back to the state they were built in, after faults. A mirror sees a CLEAR (or
-    /// UNMAP) event over the range. Nobody else may use the address space meanwhile.
+    /// Brings the tables of `range` back to the state they were built in, after faults. A mirror sees an event over what
+    /// changes. Nobody else may use the address space meanwhile.
     ///
-    /// Costs: nothing for dense shapes; `absent_4k` a zap of what was faulted in; `after_fork` one pass over the
-    /// entries and one freed page for each broken one. Frames of entries are as built; frames of tables that had to go
-    /// may differ.
+    /// Costs: nothing where faults change nothing; else one pass over the entries and a freed page for each that faults
+    /// brought. Frames of entries are as built, but those in device memory; frames of tables that had to go may differ.
     ///
     /// # Errors
-    /// Out of frames; [`Errno::Inval`] for shapes that cannot ([`Built::can_reset`]).
+    /// Out of frames; [`Errno::Busy`] where somebody else has taken the swap slots; [`Errno::Inval`] for shapes that
+    /// cannot ([`Built::can_reset`]).
     pub fn reset(&self) -> Result<(), BuildError> {
+        let (mm, range) = (&self.mm, self.range);
         match &self.undo {
             Undo::Steady => Ok(()),
-            Undo::Zap { unmap } => dense::reset_absent(&self.mm, self.range, *unmap),
-            Undo::Share(sharing) => sharing.restore(&self.mm, self.range),
+            Undo::Zap { unmap } => dense::reset_absent(mm, range, *unmap),
+            Undo::Share(sharing) => sharing.restore(mm, range),
+            Undo::Zero { huge } => zero_mapped::undo(mm, range, *huge),
+            Undo::Swap(slots) => slots.undo(mm, range),
+            Undo::Holes(population) => {
+                population.undo(mm, range);
+                Ok(())
+            }
+            Undo::Hints(hints) => {
+                hints.place(mm, range);
+                Ok(())
+            }
+            Undo::Device(on_device) => on_device.undo(mm, range),
             Undo::Rebuild => Err(BuildError::Errno(Errno::Inval)),
         }
     }
@@ -250,18 +194,7 @@ impl ShapeSpec {
     /// # Errors
     /// [`BuildError`].
     pub fn build(&self, size_bytes: u64, seed: u64) -> Result<Built, BuildError> {
-        let (expected, exact) = match self.own_size() {
-            Some(own) => (own, true),
-            None => (self.unit_bytes(), false),
-        };
-        let fits = if exact {
-            size_bytes == expected
-        } else {
-            size_bytes != 0 && size_bytes.is_multiple_of(expected) && size_bytes <= machine::MAX_SIZE
-        };
-        if !fits {
-            return Err(BuildError::Size { asked: size_bytes, expected, exact });
-        }
+        self.check_size(size_bytes)?;
         match self {
             ShapeSpec::Dense4k { run_pages, memory } => {
                 dense::build_4k(size_bytes, seed, *run_pages, *memory)
@@ -271,6 +204,18 @@ impl ShapeSpec {
                 fork::build(size_bytes, seed, *run_pages, *broken_permille, *memory)
             }
             ShapeSpec::Absent4k { tables } => dense::build_absent(size_bytes, *tables),
+            ShapeSpec::Hugetlb(spec) => hugetlb::build(size_bytes, seed, *spec),
+            ShapeSpec::MixedHuge(spec) => mixed_huge::build(size_bytes, seed, *spec),
+            ShapeSpec::SplitPermissions(spec) => split_permissions::build(size_bytes, seed, *spec),
+            ShapeSpec::ZeroMapped(spec) => zero_mapped::build(size_bytes, *spec),
+            ShapeSpec::Swapped(spec) => swapped::build(size_bytes, seed, *spec),
+            ShapeSpec::Sparse(spec) => sparse::build(size_bytes, seed, *spec),
+            ShapeSpec::ManyVmas(spec) => many_vmas::build(size_bytes, seed, *spec),
+            ShapeSpec::NumaHint(spec) => numa_hint::build(size_bytes, seed, *spec),
+            ShapeSpec::DevicePrivate(spec) => device_private::build(size_bytes, seed, *spec),
+            ShapeSpec::Migrating(spec) => unavailable::build_migrating(size_bytes, seed, *spec),
+            ShapeSpec::Poisoned(spec) => unavailable::build_poisoned(size_bytes, seed, *spec),
+            ShapeSpec::Pfnmap {} => pfnmap::build(size_bytes),
             ShapeSpec::Captured(layout) => captured::build(layout, seed),
         }
     }

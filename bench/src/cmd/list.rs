@@ -7,12 +7,14 @@ use clap::{Args, ValueEnum};
 use regex::Regex;
 use serde_json::json;
 use walker::backends;
-use workloads::definition::{Profile, definitions, size_name};
+use workloads::definition::{Definition, Profile, definitions, size_name};
 
-use super::run::{ProfileArg, wanted};
+use super::run::ProfileArg;
 use crate::measure::matrix;
 use crate::output::{self, Format};
-use crate::record::SCHEMA;
+use crate::questions::{CellId, Question, questions};
+use crate::record::JSON_SCHEMA;
+use crate::selection::Selection;
 use crate::tables;
 
 /// List backends, workloads, questions or cells
@@ -59,7 +61,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
                 let capabilities: Vec<_> = b.capabilities.iter().map(|c| c.name()).collect();
                 json!({"id": b.id, "kernel": b.kernel, "kind": b.kind.name(), "capabilities": capabilities})
             });
-            output::print_json(&json!({"schema": SCHEMA, "backends": each.collect::<Vec<_>>()}))?;
+            output::print_json(&json!({"schema": JSON_SCHEMA, "backends": each.collect::<Vec<_>>()}))?;
         }
         (What::Backends, Format::Text) => {
             let mut table = text_table(&["id", "kernel", "kind", "can"]);
@@ -82,25 +84,85 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
                     "full": grid(d, Profile::Full),
                 })
             });
-            output::print_json(&json!({"schema": SCHEMA, "workloads": each.collect::<Vec<_>>()}))?;
+            output::print_json(&json!({"schema": JSON_SCHEMA, "workloads": each.collect::<Vec<_>>()}))?;
         }
         (What::Workloads, Format::Text) => {
-            let mut table = text_table(&["id", "what", "requests"]);
-            for d in definitions() {
-                let requests: Vec<_> = d.requests.iter().map(ToString::to_string).collect();
-                table.add_row([&d.id, &d.title, &requests.join(" ")]);
-            }
-            output::print(&tables::lines(&table))?;
+            output::print(&definitions().iter().map(workload).collect::<String>())?;
         }
-        (What::Questions, Format::Json) => output::print_json(&json!({"schema": SCHEMA, "questions": []}))?,
-        (What::Questions, Format::Text) => eprintln!("there are no questions yet"),
+        (What::Questions, Format::Json) => {
+            let each = questions().iter().map(|q| {
+                json!({
+                    "id": q.id,
+                    "title": q.title,
+                    "argument": q.argument,
+                    "threads": q.threads,
+                    "analysis": q.analysis,
+                    "chart": q.chart,
+                    "percent": q.percent,
+                    "comparisons": q.compares.iter().map(|c| &c.title).collect::<Vec<_>>(),
+                    "awaiting": q.awaiting,
+                    "cells": cells_of(q),
+                })
+            });
+            output::print_json(&json!({"schema": JSON_SCHEMA, "questions": each.collect::<Vec<_>>()}))?;
+        }
+        (What::Questions, Format::Text) => {
+            let mut table = text_table(&["id", "question", "cells"]);
+            for q in questions() {
+                let cells = cells_of(q);
+                table.add_row([&q.id, &q.title, &format!("{} of {}", cells["quick"], cells["full"])]);
+            }
+            output::print(&(tables::lines(&table) + "\ncells: in the quick profile, of the full one\n"))?;
+        }
         (What::Cells, format) => cells(args, format)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// A workload in a few lines of 100 columns: its name, what it is, what it decides, what is asked of it.
+fn workload(d: &Definition) -> String {
+    let requests: Vec<_> = d.requests.iter().map(ToString::to_string).collect();
+    let mut text = wrapped(&format!("{}: {}", d.id, d.title), "");
+    text += &wrapped(&gist(&d.analysis), "    ");
+    text + &wrapped(&format!("asks {}", requests.join(", ")), "    ")
+}
+
+/// The first sentence of an analysis, and what it says that the workload decides or checks.
+fn gist(analysis: &str) -> String {
+    let text = analysis.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut sentences = text.split_inclusive(". ").enumerate();
+    let says = |s: &str| s.starts_with("Decides") || s.starts_with("Checks");
+    sentences.by_ref().filter(|(i, s)| *i == 0 || says(s)).map(|(_, s)| s).collect::<String>()
+}
+
+/// Words in lines of at most 100 columns behind `indent`.
+fn wrapped(text: &str, indent: &str) -> String {
+    let mut lines = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        if column > 0 && column + 1 + word.chars().count() > 100 {
+            lines.push('\n');
+            column = 0;
+        }
+        let space = if column == 0 { indent } else { " " };
+        lines.push_str(space);
+        lines.push_str(word);
+        column += space.len() + word.chars().count();
+    }
+    lines + "\n"
+}
+
+/// How many cells of each profile a question looks at.
+fn cells_of(question: &Question) -> serde_json::Value {
+    let count = |profile| {
+        let wants = |id: &str| CellId::parse(id).is_some_and(|c| question.wants(&c));
+        matrix::groups(profile, &wants).iter().map(|g| g.backends.len()).sum::<usize>()
+    };
+    json!({"smoke": count(Profile::Smoke), "quick": count(Profile::Quick), "full": count(Profile::Full)})
+}
+
 fn cells(args: &ListArgs, format: Format) -> Result<()> {
-    let groups = wanted(args.profile.into(), args.filter.as_ref())?;
+    let groups = Selection::new(args.filter.as_ref(), &[])?.groups(args.profile.into())?;
     if format == Format::Text {
         let each = groups.iter().flat_map(|g| g.backends.iter().map(|b| format!("{}\n", g.cell_id(b.id))));
         return output::print(&each.collect::<String>());
@@ -123,13 +185,13 @@ fn cells(args: &ListArgs, format: Format) -> Result<()> {
         .iter()
         .flat_map(|g| g.skips.iter().map(|(b, reason)| json!({"id": g.cell_id(b.id), "reason": reason})));
     output::print_json(&json!({
-        "schema": SCHEMA,
+        "schema": JSON_SCHEMA,
         "cells": cells.collect::<Vec<_>>(),
         "skips": skips.collect::<Vec<_>>(),
     }))
 }
 
-fn grid(d: &workloads::definition::Definition, profile: Profile) -> serde_json::Value {
+fn grid(d: &Definition, profile: Profile) -> serde_json::Value {
     let grid = d.grid(profile);
     json!({
         "sizes": grid.sizes.iter().map(|s| size_name(*s)).collect::<Vec<_>>(),
@@ -145,4 +207,20 @@ fn text_table(header: &[&str]) -> comfy_table::Table {
         column.set_cell_alignment(comfy_table::CellAlignment::Left);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_workload_says_in_100_columns_what_it_decides() {
+        for d in definitions() {
+            let text = workload(d);
+            assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
+            assert!(text.lines().count() >= 3 && text.lines().count() <= 12, "{text}");
+            let gist = gist(&d.analysis);
+            assert!(gist.contains("Decides") || gist.contains("Checks"), "{}: {gist}", d.id);
+        }
+    }
 }

@@ -1,40 +1,41 @@
 //! `walkbench run`: measures, records, prints.
 
+mod beneath;
+mod job;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use regex::Regex;
 use serde_json::json;
-use walker::backends;
 use workloads::definition::Profile;
 
-use crate::analysis::{GroupResult, failed_group, group_result};
+use crate::analysis::{self, Harness};
 use crate::interrupt;
-use crate::measure::clock::Clock;
-use crate::measure::limits::Limit;
-use crate::measure::machine::{Build, Machine};
-use crate::measure::matrix::{self, Group};
-use crate::measure::member::{LimitMember, MakeMember, Member, NOOP, What};
-use crate::measure::order::Rng;
-use crate::measure::runner::{Block, Plan, Stage, run_group};
+use crate::measure::matrix::Group;
 use crate::output::{self, Format};
-use crate::progress::Progress;
-use crate::record::{self, Recorder, Run, SCHEMA, Sample, Skip, State};
+use crate::questions;
+use crate::record::{Control, JSON_SCHEMA, Shard, State};
+use crate::results::Results;
 use crate::tables;
+
+use job::Job;
 
 /// Measure, record every block, print tables
 ///
-/// Backends and limits take turns on the same tables, in an order drawn from the seed. The folder of the results holds
-/// run.json (machine, command, seed, results) and samples.jsonl (one line a block).
+/// Backends and limits take turns on the same tables, in an order drawn from the seed, in several launches of the
+/// process. The folder of the results holds run.json (machine, command, seed, results) and samples.jsonl (one line a
+/// block). A run that was stopped, or killed, goes on with --resume.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   walkbench run                                      the quick profile, under two minutes
   walkbench run --profile smoke                      seconds: does everything work
   walkbench run --filter '^dense_4k@1GiB/.*/512/'    some cells; see `walkbench list cells`
+  walkbench run --resume results/2026-11-21-epyc     go on with a run that ended early
   walkbench run --out /tmp/mine --format json | jq '.cells[] | {id, ns_per_page}'")]
 pub(crate) struct RunArgs {
     /// How much
@@ -43,12 +44,31 @@ pub(crate) struct RunArgs {
     /// Only cells whose id, workload@size/request/call_pages/churn/walkers/backend, matches
     #[arg(long, value_name = "REGEX")]
     filter: Option<Regex>,
+    /// Only cells that this question looks at; again for more: see `walkbench list questions`
+    #[arg(long = "question", value_name = "ID")]
+    questions: Vec<String>,
     /// Decides tables, wishes and the order of turns
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Folder for the results, new or empty; by default results/DATE-MACHINE
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Go on with the run in DIR, with everything as it was asked for then
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["profile", "filter", "questions", "seed", "out", "shard", "launches",
+        "budget", "control"])]
+    resume: Option<PathBuf>,
+    /// Only the I-th of N parts, for several machines alike or several days
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Launches of the process to aim at; by default the profile's: 2, 6, 12
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    launches: Option<u32>,
+    /// Seconds that all launches together aim at; by default the profile's: 4, 95, as long as it takes
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    budget: Option<u64>,
+    /// Measure a twin beside every backend, to see whether the measurement tells what is known
+    #[arg(long, value_enum)]
+    control: Option<Control>,
     /// What to print on standard output
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -61,6 +81,8 @@ pub(crate) enum ProfileArg {
     Smoke,
     /// Under two minutes
     Quick,
+    /// Every size, as long as it takes
+    Full,
 }
 
 impl From<ProfileArg> for Profile {
@@ -68,40 +90,61 @@ impl From<ProfileArg> for Profile {
         match p {
             ProfileArg::Smoke => Profile::Smoke,
             ProfileArg::Quick => Profile::Quick,
+            ProfileArg::Full => Profile::Full,
         }
     }
 }
 
 impl ProfileArg {
-    /// What all groups together aim at. The least number of rounds of slow groups comes on top.
-    const fn budget(self) -> Duration {
-        match self {
-            ProfileArg::Smoke => Duration::from_secs(3),
-            ProfileArg::Quick => Duration::from_secs(60),
-        }
-    }
-    const fn min_rounds(self) -> u32 {
+    /// Launches to aim at. Six are the fewest that resolve anything: see [`crate::stats::LEAST_LAUNCHES`].
+    const fn launches(self) -> u32 {
         match self {
             ProfileArg::Smoke => 2,
-            ProfileArg::Quick => 3,
+            ProfileArg::Quick => 6,
+            ProfileArg::Full => 12,
+        }
+    }
+    /// What all launches together aim at. Too little time means fewer rounds, then fewer launches, never fewer cells.
+    const fn budget(self) -> Option<Duration> {
+        match self {
+            ProfileArg::Smoke => Some(Duration::from_secs(4)),
+            ProfileArg::Quick => Some(Duration::from_secs(95)),
+            ProfileArg::Full => None,
+        }
+    }
+    /// How long a visit may take where the run has no budget.
+    pub(super) const fn visit(self) -> Duration {
+        Duration::from_millis(500)
+    }
+    /// Rounds of a visit at least: one of whole operations, one that takes them apart.
+    pub(super) const fn min_rounds(self) -> u32 {
+        match self {
+            ProfileArg::Smoke | ProfileArg::Quick => 2,
+            ProfileArg::Full => 6,
+        }
+    }
+    /// Rounds of a visit at most.
+    pub(super) const fn max_rounds(self) -> u32 {
+        match self {
+            ProfileArg::Smoke => 8,
+            ProfileArg::Quick | ProfileArg::Full => 48,
         }
     }
 }
 
-/// The groups of a profile with the cells that a filter lets through.
+/// The part of `groups` that is the shard's.
 ///
 /// # Errors
-/// When there are none.
-pub(crate) fn wanted(profile: Profile, filter: Option<&Regex>) -> Result<Vec<Group>> {
-    let groups = matrix::groups(profile, &|id| filter.is_none_or(|f| f.is_match(id)));
-    if groups.is_empty() {
-        bail!(
-            "--filter {}: matches no cell of the {} profile; `walkbench list cells` prints them",
-            filter.map_or("", Regex::as_str),
-            profile.name()
-        );
+/// When there is nothing in it.
+fn sharded(groups: Vec<Group>, shard: Option<Shard>) -> Result<Vec<Group>> {
+    let Some(shard) = shard else { return Ok(groups) };
+    let nr = groups.len();
+    let part: Vec<Group> =
+        groups.into_iter().enumerate().filter(|(i, _)| shard.holds(*i)).map(|(_, g)| g).collect();
+    if part.is_empty() {
+        bail!("--shard {shard}: is empty, there are {nr} groups only; expected an I of at most {nr}");
     }
-    Ok(groups)
+    Ok(part)
 }
 
 /// Measures.
@@ -109,193 +152,50 @@ pub(crate) fn wanted(profile: Profile, filter: Option<&Regex>) -> Result<Vec<Gro
 /// # Errors
 /// Bad input, or a results folder that cannot be written. A cell that fails is a row with an error instead.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
-    let profile = Profile::from(args.profile);
-    let groups = wanted(profile, args.filter.as_ref())?;
-    let machine = Machine::read();
-    let clock = Clock::measure();
-    let started =
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?;
-    let (day, time) = record::date(started.as_secs());
-    let mut recorder = Recorder::create(args.out.as_deref(), &day, &machine)?;
-    let mut run = Run {
-        schema: SCHEMA,
-        state: State::Running,
-        started_unix_s: started.as_secs(),
-        started: time,
-        command: std::env::args().skip(1).collect(),
-        profile: profile.name().to_owned(),
-        seed: args.seed,
-        clock_cost_ps: (clock.cost_ns * 1000.0) as u64,
-        machine,
-        build: Build::this(),
-        groups: groups.iter().map(Group::id).collect(),
-        skips: groups
-            .iter()
-            .flat_map(|g| {
-                g.skips.iter().map(|(b, reason)| Skip { id: g.cell_id(b.id), reason: reason.clone() })
-            })
-            .collect(),
-        cells: Vec::new(),
-    };
-    recorder.run(&run)?;
     interrupt::listen()?;
-
-    let results = measure(args, groups, clock, &mut recorder)?;
-
-    run.state = if interrupt::is_asked() { State::Interrupted } else { State::Complete };
-    let cells = results.iter().flat_map(|(_, r)| &r.cells);
-    run.cells = cells.map(serde_json::to_value).collect::<Result<_, _>>().context("cells as JSON")?;
-    recorder.run(&run)?;
-
+    let mut job = match &args.resume {
+        Some(folder) => Job::resume(folder)?,
+        None => Job::start(args)?,
+    };
+    job.launch_all()?;
+    let results = analysis::results(&job.run, &job.lines, &|id| job.selection.wants(id));
+    let cells = results.iter().flat_map(|r| &r.cells);
+    job.run.cells = cells.map(serde_json::to_value).collect::<Result<_, _>>().context("cells as JSON")?;
+    // A disk that is full now: the figures are shown all the same.
+    let written = job.folder.run(&job.run);
+    let run = &job.run;
+    let answers = questions::answers(&Results::of(job.folder.path(), run.clone(), &job.lines)?);
     match args.format {
         Format::Json => output::print_json(&json!({
-            "schema": SCHEMA,
+            "schema": JSON_SCHEMA,
             "machine": run.machine,
             "build": run.build,
             "seed": run.seed,
+            "settings": run.settings,
             "clock_cost_ps": run.clock_cost_ps,
-            "results": recorder.folder(),
+            "results": job.folder.path(),
             "state": run.state,
+            "launches": job.launches_done(),
             "cells": run.cells,
             "skips": run.skips,
-            "questions": [],
+            "questions": answers,
         }))?,
-        Format::Text => output::print(&(tables::results(&results) + &beneath(&run, &results, &recorder)))?,
+        Format::Text => {
+            let text = tables::results(&results, &run.skips) + &questions::text::answers(&answers) + "\n";
+            output::print(&(text + &beneath::beneath(&job, &results, Harness::of(&results))))?;
+        }
     }
+    written?;
     if run.state == State::Interrupted {
         eprintln!(
-            "stopped by Ctrl-C after {} of {} groups; what was measured is in {}",
-            results.len(),
-            run.groups.len(),
-            recorder.folder().display()
+            "stopped by Ctrl-C; what was measured is in {0}\nwalkbench run --resume {0}    goes on",
+            job.folder.path().display()
         );
         return Ok(ExitCode::from(interrupt::EXIT_CODE));
     }
-    let failed = results.iter().flat_map(|(_, r)| &r.cells).filter(|c| c.error.is_some()).count();
+    let failed = results.iter().flat_map(|r| &r.cells).filter(|c| c.error.is_some()).count();
     if failed > 0 {
         eprintln!("{failed} cells failed");
     }
     Ok(ExitCode::from(u8::from(failed > 0)))
-}
-
-fn measure(
-    args: &RunArgs,
-    groups: Vec<Group>,
-    clock: Clock,
-    recorder: &mut Recorder,
-) -> Result<Vec<(Group, GroupResult)>> {
-    let deadline = Instant::now() + args.profile.budget();
-    let progress = Progress::new(groups.len());
-    let mut results = Vec::new();
-    let total = groups.len();
-    for (i, group) in groups.into_iter().enumerate() {
-        if interrupt::is_asked() {
-            break;
-        }
-        let id = group.id();
-        progress.step(i, &id);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let result = one_group(args, &group, left / (total - i) as u32, clock, recorder)?;
-        results.push((group, result));
-    }
-    progress.finish();
-    Ok(results)
-}
-
-fn one_group(
-    args: &RunArgs,
-    group: &Group,
-    budget: Duration,
-    clock: Clock,
-    recorder: &mut Recorder,
-) -> Result<GroupResult> {
-    let id = group.id();
-    let mut stage = match Stage::new(group.recipe(args.seed)) {
-        Ok(stage) => stage,
-        Err(e) => return Ok(failed_group(group, &format!("{e:#}"))),
-    };
-    let make = MakeMember { call_pages: group.call_pages, clock };
-    let mut members: Vec<Box<dyn Member>> = Vec::new();
-    members.extend(group.backends.iter().filter_map(|b| backends::dispatch(b.id, make)));
-    for limit in Limit::ALL {
-        members.push(Box::new(LimitMember::new(limit, group.call_pages, clock)));
-    }
-    if !group.backends.iter().any(|b| b.id == NOOP) {
-        members.extend(backends::dispatch(NOOP, make));
-    }
-    let plan = Plan {
-        budget,
-        min_rounds: args.profile.min_rounds(),
-        max_rounds: 48,
-        // A dozen rounds of blocks in the budget, set-up taken off.
-        block: (budget / (16 * members.len() as u32))
-            .clamp(Duration::from_micros(100), Duration::from_millis(1)),
-        what: What::Whole,
-        stages_every: if args.profile == ProfileArg::Smoke { 2 } else { 4 },
-    };
-    let (nr_pages, nr_calls) = stage.nr_pages_and_calls()?;
-    let mut samples = Vec::new();
-    // Not a property of the cell: a full disk ends the run.
-    let mut unwritten = None;
-    let mut sink = |block: Block<'_>| {
-        let sample = Sample {
-            group: id.clone(),
-            member: block.member.to_owned(),
-            round: block.round,
-            turn: block.turn,
-            what: block.what,
-            nr_pages: nr_pages * u64::from(block.sweeps),
-            nr_calls: nr_calls * u64::from(block.sweeps),
-            block_ns: block.timing.ns,
-            stages: block.timing.stages,
-            involuntary_switches: block.switches,
-        };
-        if let Err(e) = recorder.sample(&sample) {
-            unwritten = Some(e);
-            bail!("a sample could not be written");
-        }
-        samples.push(sample);
-        Ok(())
-    };
-    let mut rng = Rng::new(args.seed, &id);
-    let outcomes = run_group(&mut stage, &mut members, &plan, &mut rng, &mut sink, &interrupt::is_asked);
-    if let Some(e) = unwritten {
-        return Err(e);
-    }
-    let outcomes = match outcomes {
-        Ok(outcomes) => outcomes,
-        Err(e) => return Ok(failed_group(group, &format!("{e:#}"))),
-    };
-    Ok(group_result(group, &outcomes, &samples, clock.cost_ns))
-}
-
-/// What stands beneath the tables: how to read them, the machine, the spread, the command.
-fn beneath(run: &Run, results: &[(Group, GroupResult)], recorder: &Recorder) -> String {
-    let mut spreads: Vec<f64> = results
-        .iter()
-        .flat_map(|(_, r)| &r.cells)
-        .filter_map(|c| c.ns_per_page)
-        .map(|i| i.spread_percent())
-        .collect();
-    spreads.sort_by(f64::total_cmp);
-    let typical = spreads.get(spreads.len() / 2).copied().unwrap_or(0.0);
-    let widest = spreads.last().copied().unwrap_or(0.0);
-    format!(
-        "ns/page    whole operations: prepare, walk, retry, consume; median [95 % interval] over blocks\n\
-         x          against (decode), from blocks next to each other in time\n\
-         (limits)   copy, load, decode, fill: the machine on the same tables; noop: the harness itself\n\
-         spread     half the interval is {typical:.1} % of the median in the middle cell, {widest:.1} % in the widest\n\
-         clock      {:.1} ns a reading, taken off\n\
-         machine    {}\n\
-         build      {}, commit {}{}\n\
-         command    walkbench {}\n\
-         results    {}\n",
-        run.clock_cost_ps as f64 / 1000.0,
-        run.machine.line(),
-        run.build.rustc,
-        run.build.commit.get(..12).unwrap_or(&run.build.commit),
-        if run.build.dirty == "true" { " (dirty)" } else { "" },
-        if run.command.is_empty() { "run".to_owned() } else { run.command.join(" ") },
-        recorder.folder().display(),
-    )
 }

@@ -1,5 +1,7 @@
 //! `walkbench verify`: every cell once against the oracle, with exact counts.
 
+mod churned;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -10,23 +12,26 @@ use serde::Serialize;
 use walker::backends;
 use walker::counters::{Count, Counters};
 use walker::request::Wish;
+use workloads::churn::ChurnSpec;
 use workloads::definition::{Point, Profile, definitions};
 
 use crate::analysis::named;
 use crate::interrupt;
+use crate::measure::backend_member::MakeMember;
 use crate::measure::clock::Clock;
 use crate::measure::matrix::{self, Group};
-use crate::measure::member::{Checked, MakeMember};
+use crate::measure::member::Checked;
 use crate::measure::scene::Scene;
 use crate::output::{self, Format};
 use crate::progress::Progress;
-use crate::record::{SCHEMA, Skip};
+use crate::record::{JSON_SCHEMA, Skip};
 use crate::tables;
 
 /// Check every answer of every backend against the oracle, once, at small sizes
 ///
 /// Every slot of every call is compared with the page tables as far as the API can speak, and every wish must be
-/// fulfilled. Each cell runs twice on tables built from the same seed: its counts must be the same.
+/// fulfilled. Each cell runs twice on tables built from the same seed: its counts must be the same. Cells under churn run
+/// in virtual time, events at exact visits of the walk, and the device's table is audited after every call.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -57,6 +62,8 @@ struct Report {
     mismatches: Vec<Mismatch>,
     /// Wishes that designs lost as they say they may: cell and how many.
     lost_wishes: BTreeMap<String, u64>,
+    /// Pages behind NUMA hints that designs reported as they say they may: cell and how many.
+    hints_reported: BTreeMap<String, u64>,
     skipped: Vec<Skip>,
     counts: BTreeMap<String, BTreeMap<&'static str, u64>>,
 }
@@ -66,12 +73,16 @@ fn groups(filter: Option<&Regex>) -> Result<Vec<Group>> {
     let wanted = |id: &str| filter.is_none_or(|f| f.is_match(id));
     let mut chosen: Vec<Group> = Vec::new();
     for definition in definitions() {
-        let profiles = [Profile::Smoke, Profile::Quick];
-        let Some(size) = profiles.iter().flat_map(|p| &definition.grid(*p).sizes).min().copied() else {
-            continue;
-        };
+        let everyday: &[Profile] = &[Profile::Smoke, Profile::Quick];
+        let smallest = |of: &[Profile]| of.iter().flat_map(|p| &definition.grid(*p).sizes).min().copied();
+        // What only the full profile has is checked too, at its smallest size and with calls of 512 pages.
+        let everyday_size = smallest(everyday);
+        let Some(size) = everyday_size.or_else(|| smallest(&[Profile::Full])) else { continue };
         let mut calls: Vec<u64> =
-            profiles.iter().flat_map(|p| definition.grid(*p).call_pages.clone()).collect();
+            everyday.iter().flat_map(|p| definition.grid(*p).call_pages.clone()).collect();
+        if everyday_size.is_none() {
+            calls.push(512);
+        }
         // A call of 7 pages starts and ends in the middle of everything.
         calls.push(7);
         calls.sort_unstable();
@@ -84,6 +95,7 @@ fn groups(filter: Option<&Regex>) -> Result<Vec<Group>> {
             }
         }
     }
+    chosen.extend(churned::groups(&wanted));
     if chosen.is_empty() {
         bail!("--filter {}: matches no cell of `walkbench verify`", filter.map_or("", Regex::as_str));
     }
@@ -100,15 +112,16 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let clock = Clock::measure();
     let progress = Progress::new(groups.len());
     let mut report = Report {
-        schema: SCHEMA,
+        schema: JSON_SCHEMA,
         cells: 0,
         mismatches: Vec::new(),
         lost_wishes: BTreeMap::new(),
+        hints_reported: BTreeMap::new(),
         skipped: Vec::new(),
         counts: BTreeMap::new(),
     };
     for (i, group) in groups.iter().enumerate() {
-        progress.step(i, &group.id());
+        progress.step(i as u64, &group.id());
         for (backend, reason) in &group.skips {
             report.skipped.push(Skip { id: group.cell_id(backend.id), reason: reason.clone() });
         }
@@ -120,8 +133,25 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
             }
             let id = group.cell_id(backend.id);
             report.cells += 1;
+            if let Some(churn) = group.churn {
+                match churned_cell(group, churn, backend.id, args.seed) {
+                    Ok(churned) => {
+                        if churned.lost_wishes > 0 {
+                            report.lost_wishes.insert(id.clone(), churned.lost_wishes);
+                        }
+                        let mut counts = named(&churned.counts);
+                        counts.extend(churned.script);
+                        report.counts.insert(id, counts);
+                    }
+                    Err(e) => report.mismatches.push(Mismatch { id, what: format!("{e:#}") }),
+                }
+                continue;
+            }
             match cell(group, backend.id, args.seed, clock) {
                 Ok(checked) => {
+                    if checked.hints_reported > 0 {
+                        report.hints_reported.insert(id.clone(), checked.hints_reported);
+                    }
                     if checked.lost_wishes > 0 {
                         report.lost_wishes.insert(id.clone(), checked.lost_wishes);
                     }
@@ -139,11 +169,21 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!report.mismatches.is_empty())))
 }
 
+/// One cell under churn in virtual time, twice.
+fn churned_cell(group: &Group, churn: ChurnSpec, backend: &str, seed: u64) -> Result<churned::Churned> {
+    let first = churned::cell(group, churn, backend, seed)?;
+    let second = churned::cell(group, churn, backend, seed)?;
+    if first != second {
+        bail!("counts differ between two runs of the same script:\n{first:?}\n{second:?}");
+    }
+    Ok(first)
+}
+
 /// One cell, twice.
 fn cell(group: &Group, backend: &str, seed: u64, clock: Clock) -> Result<Checked> {
     let once = || -> Result<Checked> {
         let scene = Scene::new(group.recipe(seed))?;
-        let make = MakeMember { call_pages: group.call_pages, clock };
+        let make = MakeMember::plain(group.call_pages, clock);
         let Some(mut member) = backends::dispatch(backend, make) else { bail!("no backend {backend}") };
         let checked = member.checked(&scene);
         scene.discard();
@@ -186,6 +226,9 @@ fn text(report: &Report) -> String {
     text += &tables::lines(&table);
     for (id, lost) in &report.lost_wishes {
         text += &format!("{id}: {lost} wishes lost, as its documentation says\n");
+    }
+    for (id, pages) in &report.hints_reported {
+        text += &format!("{id}: {pages} pages behind NUMA hints reported, as its documentation says\n");
     }
     text + &format!(
         "{} cells, {} differ from the oracle, {} skipped for want of a capability\n",

@@ -4,11 +4,17 @@
 //! * `load`: one relaxed load and one store per slot.
 //! * `decode`: the barest loop that loads an entry, tests it present, builds a slot and stores it.
 //! * `fill`: one store per slot, frames ascending, nothing loaded: what a huge leaf must come to.
+//! * `chase`: one load of each cache line of the PTE tables, each address known only when the load before it is done:
+//!   what a walk would cost without memory-level parallelism. Writes no slots. Not where there are no PTE tables.
 //! * `zero`, `copy_page`: the contents of as many frames as a block faults in, zeroed or copied.
 //!
 //! Pieces of the range without PTEs are filled by all of them: every limit writes every slot. Slots are reused from
 //! call to call, as a backend's array is.
 
+use std::fmt;
+use std::ops::Range;
+
+use walker::addr::{PAGE_SIZE, PTRS_PER_TABLE};
 use walker::arch::Entry;
 use walker::memory::bulk::BulkCopy;
 use walker::memory::{Phys, Table};
@@ -26,11 +32,13 @@ pub(crate) enum Limit {
     Decode,
     /// A store.
     Fill,
+    /// Dependent loads.
+    Chase,
 }
 
 impl Limit {
     /// All of them.
-    pub(crate) const ALL: [Limit; 4] = [Limit::Copy, Limit::Load, Limit::Decode, Limit::Fill];
+    pub(crate) const ALL: [Limit; 5] = [Limit::Copy, Limit::Load, Limit::Decode, Limit::Fill, Limit::Chase];
     /// Its name in tables and files.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -38,27 +46,59 @@ impl Limit {
             Limit::Load => "load",
             Limit::Decode => "decode",
             Limit::Fill => "fill",
+            Limit::Chase => "chase",
         }
     }
 }
 
 /// Streaming stores want their place aligned to a cache line.
 const LINE_BYTES: usize = 64;
+/// Entries in a line.
+pub(crate) const LINE_ENTRIES: u64 = 8;
+const LINES_A_TABLE: u64 = PTRS_PER_TABLE as u64 / LINE_ENTRIES;
+
+/// Where slots start: bytes behind a boundary of 4 KiB. A copy may be fastest at a page's start, or away from it, where
+/// source and destination do not meet in the same sets of the cache; most callers' arrays are aligned to 16 only.
+const PLACES: [usize; 3] = [0, LINE_BYTES * 9, 16];
 
 /// The slots that the limits write.
 #[derive(Debug)]
-pub(crate) struct Slots(Vec<u64>, usize);
+pub(crate) struct Slots {
+    slots: Vec<u64>,
+    /// Index of the first one on a boundary of 4 KiB.
+    page: usize,
+}
 
 impl Slots {
-    /// `capacity` slots, 64-byte aligned, touched.
+    /// `capacity` slots, touched.
     pub(crate) fn new(capacity: usize) -> Slots {
-        let spare = LINE_BYTES / size_of::<u64>();
-        let slots = vec![1u64; capacity + spare];
-        let skip = slots.as_ptr().addr().wrapping_neg() % LINE_BYTES / size_of::<u64>();
-        Slots(slots, skip)
+        let page_slots = PAGE_SIZE as usize / size_of::<u64>();
+        let slots = vec![1u64; capacity + 2 * page_slots];
+        let page = slots.as_ptr().addr().wrapping_neg() % PAGE_SIZE as usize / size_of::<u64>();
+        Slots { slots, page }
     }
-    fn get(&mut self, n: usize) -> &mut [u64] {
-        &mut self.0[self.1..self.1 + n]
+    fn get(&mut self, n: usize, place: usize) -> &mut [u64] {
+        let first = self.page + place / size_of::<u64>();
+        &mut self.slots[first..first + n]
+    }
+}
+
+/// How to copy, and to where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CopyWay {
+    by: BulkCopy,
+    place: usize,
+}
+
+impl Default for CopyWay {
+    fn default() -> CopyWay {
+        CopyWay { by: BulkCopy::String, place: PLACES[1] }
+    }
+}
+
+impl fmt::Display for CopyWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} bytes into a page", self.by.name(), self.place)
     }
 }
 
@@ -127,36 +167,148 @@ fn one_call(phys: &Phys, spans: &[Span], out: &mut [u64], ptes: impl Fn(Table<'_
     }
 }
 
-/// Goes over the whole scene once, call by call.
+/// Goes over `calls` once, call by call.
 #[inline(never)]
-pub(crate) fn sweep(scene: &Scene, limit: Limit, way: BulkCopy, slots: &mut Slots) {
+pub(crate) fn sweep(scene: &Scene, calls: Range<u64>, limit: Limit, way: CopyWay, slots: &mut Slots) {
     let phys = scene.phys();
-    for k in 0..scene.nr_calls() {
+    if limit == Limit::Chase {
+        let lines = scene.tables.len() as u64 * LINES_A_TABLE;
+        let share = |k| lines * k / scene.nr_calls();
+        std::hint::black_box(chase(scene, share(calls.start), share(calls.end)));
+        return;
+    }
+    for k in calls {
         let spans = scene.spans_of(k);
-        let n = scene.call_pages.min(scene.nr_pages() - k * scene.call_pages) as usize;
-        let out = slots.get(n);
+        let n = scene.request(k).range.nr_pages() as usize;
+        let out = slots.get(n, way.place);
         match limit {
-            Limit::Copy => one_call(phys, spans, out, |t, first, out| t.copy_entries(first, out, way)),
+            Limit::Copy => one_call(phys, spans, out, |t, first, out| t.copy_entries(first, out, way.by)),
             Limit::Load => one_call(phys, spans, out, load),
             Limit::Decode => one_call(phys, spans, out, decode),
             Limit::Fill => one_call(phys, spans, out, |t, _, out| fill(t.pfn().get() | VALID, 1, out)),
+            Limit::Chase => {}
         }
         std::hint::black_box(out);
     }
 }
 
-/// The way to copy that is fastest on this scene: best of three sweeps each, after one to warm up.
-pub(crate) fn fastest_copy(scene: &Scene, slots: &mut Slots) -> BulkCopy {
-    let mut fastest = (std::time::Duration::MAX, BulkCopy::String);
-    for way in BulkCopy::available() {
-        sweep(scene, Limit::Copy, way, slots);
-        for _ in 0..3 {
-            let start = std::time::Instant::now();
-            sweep(scene, Limit::Copy, way, slots);
-            if start.elapsed() < fastest.0 {
-                fastest = (start.elapsed(), way);
+/// An order of the lines `0..lines` that no prefetcher follows, each once; from the one that stands at `first`.
+#[derive(Clone, Copy, Debug)]
+struct Chase {
+    lines: u64,
+    mask: u64,
+    step: u64,
+    line: u64,
+}
+
+impl Chase {
+    fn new(lines: u64, first: u64) -> Chase {
+        // x -> 5x + odd goes through all values modulo a power of two (Hull and Dobell 1962).
+        let mask = lines.next_power_of_two() - 1;
+        let step = (0x9e37_79b1 & mask) | 1;
+        let mut chase = Chase { lines, mask, step, line: 0 };
+        // Windows start at different lines; where exactly does not matter.
+        chase.line = first & mask;
+        chase.settle();
+        chase
+    }
+    /// Passes over values that are no line, without a load.
+    #[inline(always)]
+    fn settle(&mut self) {
+        while self.line >= self.lines {
+            self.line = (self.line.wrapping_mul(5) + self.step) & self.mask;
+        }
+    }
+    /// The line after this one; `loaded` is zero, but has to be waited for.
+    #[inline(always)]
+    fn next(&mut self, loaded: u64) {
+        self.line = ((self.line + loaded).wrapping_mul(5) + self.step) & self.mask;
+        self.settle();
+    }
+}
+
+/// Loads `end - first` lines of the PTE tables. Each address depends on the entry that was loaded last.
+fn chase(scene: &Scene, first: u64, end: u64) -> u64 {
+    let (phys, tables) = (scene.phys(), &scene.tables);
+    if tables.is_empty() {
+        return 0;
+    }
+    let mut chase = Chase::new(tables.len() as u64 * LINES_A_TABLE, first);
+    // A zero that the compiler does not know: it has to wait for each entry.
+    let zero = std::hint::black_box(0u64);
+    for _ in first..end {
+        let table = phys.table(tables[(chase.line / LINES_A_TABLE) as usize]);
+        let entry = table.ptep_get((chase.line % LINES_A_TABLE * LINE_ENTRIES) as usize);
+        chase.next(entry.bits() & zero);
+    }
+    chase.line
+}
+
+/// The way to copy that is fastest on these calls: best of three sweeps each, after one to warm up.
+pub(crate) fn fastest_copy(scene: &Scene, calls: Range<u64>, slots: &mut Slots) -> CopyWay {
+    let mut fastest = (std::time::Duration::MAX, CopyWay::default());
+    for by in BulkCopy::available() {
+        for place in PLACES {
+            let way = CopyWay { by, place };
+            sweep(scene, calls.clone(), Limit::Copy, way, slots);
+            for _ in 0..3 {
+                let start = std::time::Instant::now();
+                sweep(scene, calls.clone(), Limit::Copy, way, slots);
+                let took = start.elapsed();
+                if took < fastest.0 {
+                    fastest = (took, way);
+                }
             }
         }
     }
     fastest.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::scene::Recipe;
+    use workloads::request::RequestKind;
+    use workloads::shape::{Memory, ShapeSpec};
+
+    #[test]
+    fn the_chase_loads_every_line_once_whatever_their_number() {
+        for lines in [64u64, 128, 192, 640, 64 * 513] {
+            for first in [0, 7, lines - 1] {
+                let mut chase = Chase::new(lines, first);
+                let mut seen = vec![false; lines as usize];
+                for _ in 0..lines {
+                    let line = chase.line;
+                    assert!(!std::mem::replace(&mut seen[line as usize], true), "{lines}: line {line} twice");
+                    chase.next(0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_way_to_copy_moves_the_same_entries() {
+        let recipe = Recipe {
+            shape: ShapeSpec::Dense4k { run_pages: 1, memory: Memory::Tables },
+            size_bytes: 4 << 20,
+            request: RequestKind::Snapshot,
+            call_pages: 1024,
+            walkers: 1,
+            churn: None,
+            seed: 1,
+        };
+        let scene = Scene::new(recipe).unwrap();
+        let mut slots = Slots::new(1024);
+        let mut expected: Option<Vec<u64>> = None;
+        for by in BulkCopy::available() {
+            for place in PLACES {
+                slots.get(1024, place).fill(7);
+                sweep(&scene, 0..1, Limit::Copy, CopyWay { by, place }, &mut slots);
+                let copied = slots.get(1024, place).to_vec();
+                assert!(copied.iter().all(|e| *e != 7 && *e != 0));
+                assert_eq!(*expected.get_or_insert_with(|| copied.clone()), copied, "{by:?} at {place}");
+            }
+        }
+        scene.discard();
+    }
 }

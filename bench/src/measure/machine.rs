@@ -55,6 +55,15 @@ pub(crate) struct Machine {
     pub(crate) memory_bytes: Option<u64>,
     /// Memory that could be had without swapping.
     pub(crate) memory_available_bytes: Option<u64>,
+    /// What the kernel takes the time from.
+    #[serde(default)]
+    pub(crate) clocksource: Option<String>,
+    /// Whether two hardware threads share a core: "on", "off", "notsupported", ...
+    #[serde(default)]
+    pub(crate) smt: Option<String>,
+    /// kernel.perf_event_paranoid.
+    #[serde(default)]
+    pub(crate) perf_event_paranoid: Option<i64>,
 }
 
 /// What the program was built from.
@@ -74,6 +83,12 @@ pub(crate) struct Build {
     pub(crate) commit: String,
     /// Whether tracked files differed from it: "true", "false" or "unknown".
     pub(crate) dirty: String,
+    /// Name and version of every crate in it.
+    #[serde(default)]
+    pub(crate) crates: Vec<String>,
+    /// A hash of the executable: what tells two builds of a dirty tree apart.
+    #[serde(default)]
+    pub(crate) executable: String,
 }
 
 impl Build {
@@ -87,8 +102,26 @@ impl Build {
             target: env!("WALKBENCH_TARGET").to_owned(),
             commit: env!("WALKBENCH_COMMIT").to_owned(),
             dirty: env!("WALKBENCH_DIRTY").to_owned(),
+            crates: env!("WALKBENCH_CRATES").split(' ').map(str::to_owned).collect(),
+            executable: fs::read("/proc/self/exe").map(|exe| hash(&exe)).unwrap_or_default(),
         }
     }
+    /// What must be the same for two launches to be of one run.
+    pub(crate) fn fingerprint(&self) -> String {
+        let Build { version, rustc, profile, flags, target, commit, dirty, executable, crates: _ } = self;
+        hash(
+            [version, rustc, profile, flags, target, commit, dirty, executable]
+                .map(String::as_str)
+                .join("\n")
+                .as_bytes(),
+        )
+    }
+}
+
+/// 64 bits of FNV-1a, as hexadecimal digits.
+fn hash(bytes: &[u8]) -> String {
+    let fnv = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3);
+    format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, fnv))
 }
 
 impl Machine {
@@ -123,7 +156,20 @@ impl Machine {
             }),
             memory_bytes: kib("MemTotal"),
             memory_available_bytes: kib("MemAvailable"),
+            clocksource: word("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            smt: word("/sys/devices/system/cpu/smt/control"),
+            perf_event_paranoid: word("/proc/sys/kernel/perf_event_paranoid").and_then(|w| w.parse().ok()),
         }
+    }
+    /// What must be the same for two launches to be of one run: the hardware as it shows, and the kernel. What changes
+    /// from one minute to the next, like load, is left out.
+    pub(crate) fn fingerprint(&self) -> String {
+        let caches: Vec<_> = self.caches.iter().map(|c| (c.level, &c.kind, c.bytes)).collect();
+        let stable = (
+            (&self.cpu_vendor, &self.cpu_model, self.cpu_family, self.cpu_model_number, self.cpu_stepping),
+            (&self.microcode, self.vcpus, &self.hypervisor, caches, &self.kernel, self.memory_bytes),
+        );
+        hash(format!("{stable:?}").as_bytes())
     }
     /// The processor in a line.
     pub(crate) fn line(&self) -> String {
@@ -212,6 +258,20 @@ mod tests {
         assert!(!machine.line().is_empty() && machine.vcpus > 0);
         assert!(machine.memory_bytes.is_some_and(|b| b > 0));
         assert!(resident_bytes().is_some_and(|b| b > 0));
+    }
+
+    #[test]
+    fn a_fingerprint_ignores_what_passes_and_sees_what_stays() {
+        let machine = Machine::read();
+        let busy = Machine { load_milli: Some(1), memory_available_bytes: None, ..machine.clone() };
+        assert_eq!(busy.fingerprint(), machine.fingerprint());
+        let other = Machine { microcode: Some("another".to_owned()), ..machine.clone() };
+        assert_ne!(other.fingerprint(), machine.fingerprint());
+        let build = Build::this();
+        assert_eq!(build.executable.len(), 16);
+        assert!(build.crates.iter().any(|c| c.starts_with("hdrhistogram-")), "{:?}", build.crates);
+        let other = Build { commit: "0123".to_owned(), ..build.clone() };
+        assert_ne!(other.fingerprint(), build.fingerprint());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use walker::backend::Info;
 use workloads::churn::{self, ChurnSpec};
-use workloads::definition::{Definition, Point, Profile, definitions, size_name};
+use workloads::definition::{self, Definition, Point, Profile, definitions, parse_size, size_name};
 use workloads::request::RequestKind;
 
 use super::scene::Recipe;
@@ -49,8 +49,66 @@ impl Group {
             size_bytes: self.size_bytes,
             request: self.request,
             call_pages: self.call_pages,
+            walkers: self.walkers,
+            churn: self.churn,
             seed,
         }
+    }
+    /// The group that `id` names, with no backends in it; none if there is no such definition, or `id` is no id.
+    pub(crate) fn parse(id: &str) -> Option<Group> {
+        let key = Key::parse(id)?;
+        let churn = match key.churn.as_str() {
+            churn::NO_CHURN => None,
+            name => Some(name.parse().ok()?),
+        };
+        Some(Group {
+            definition: definition::find(&key.workload)?,
+            size_bytes: key.size_bytes,
+            request: key.request.parse().ok()?,
+            call_pages: key.call_pages,
+            churn,
+            walkers: key.walkers,
+            backends: Vec::new(),
+            skips: Vec::new(),
+        })
+    }
+}
+
+/// The parts of a group's id. Results are read by it, whether or not this program knows their workloads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// The workload.
+    pub(crate) workload: String,
+    /// Bytes of walked address space.
+    pub(crate) size_bytes: u64,
+    /// What is asked.
+    pub(crate) request: String,
+    /// Pages a call.
+    pub(crate) call_pages: u64,
+    /// What happens to the tables meanwhile.
+    pub(crate) churn: String,
+    /// Threads that walk.
+    pub(crate) walkers: u32,
+}
+
+impl Key {
+    /// Takes `workload@size/request/call_pages/churn/walkers` apart.
+    pub(crate) fn parse(id: &str) -> Option<Key> {
+        let parts: Vec<&str> = id.split('/').collect();
+        let &[shape, request, call_pages, churn, walkers] = parts.as_slice() else { return None };
+        let (workload, size) = shape.split_once('@')?;
+        Some(Key {
+            workload: workload.to_owned(),
+            size_bytes: parse_size(size)?,
+            request: request.to_owned(),
+            call_pages: call_pages.parse().ok().filter(|n| *n > 0)?,
+            churn: churn.to_owned(),
+            walkers: walkers.parse().ok().filter(|n| *n > 0)?,
+        })
+    }
+    /// `workload@size`
+    pub(crate) fn shape_id(&self) -> String {
+        format!("{}@{}", self.workload, size_name(self.size_bytes))
     }
 }
 
@@ -68,7 +126,9 @@ pub(crate) fn group(
         if !wanted(&group.cell_id(info.id)) {
             continue;
         }
-        match info.lacks(request.requires()).or_else(|| info.lacks(&definition.requires)) {
+        let by_churn = churn.and_then(|c| info.lacks(c.requires()));
+        let lacks = info.lacks(request.requires()).or_else(|| info.lacks(&definition.requires)).or(by_churn);
+        match lacks {
             None => group.backends.push(info),
             Some(c) => group.skips.push((info, format!("lacks the capability {}", c.name()))),
         }
@@ -89,4 +149,23 @@ pub(crate) fn groups(profile: Profile, wanted: &dyn Fn(&str) -> bool) -> Vec<Gro
         }
     }
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_group_is_found_again_by_its_id() {
+        for profile in [Profile::Smoke, Profile::Quick, Profile::Full] {
+            for group in groups(profile, &|_| true) {
+                let again = Group::parse(&group.id()).unwrap_or_else(|| panic!("{}", group.id()));
+                assert_eq!(again.id(), group.id());
+                assert_eq!(again.recipe(3).size_bytes, group.size_bytes);
+            }
+        }
+        for wrong in ["", "a/b/c/d/e", "dense_4k@2MiB/snapshot/512/none", "dense_4k@2MiB/snapshot/0/none/1"] {
+            assert!(Group::parse(wrong).is_none(), "{wrong}");
+        }
+    }
 }

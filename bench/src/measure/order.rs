@@ -28,6 +28,43 @@ impl Rng {
     }
 }
 
+/// Whose turn it is, round by round: ABBA or BAAB by the toss of a coin for two members, rows of Latin squares for more,
+/// each square with its rows, columns and members shuffled. Over a square, which takes as many rounds as there are
+/// members, each has each place once: what depends on the place, like a cache left warm, falls on all alike.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns {
+    rng: Rng,
+    members: usize,
+    /// Rounds to come, the next one last.
+    rounds: Vec<Vec<usize>>,
+}
+
+impl Turns {
+    /// Of so many members.
+    pub(crate) fn new(rng: Rng, members: usize) -> Turns {
+        Turns { rng, members, rounds: Vec::new() }
+    }
+    /// The members in the order of the next round.
+    pub(crate) fn round(&mut self) -> Vec<usize> {
+        if self.rounds.is_empty() {
+            self.rounds = self.square();
+        }
+        self.rounds.pop().unwrap_or_default()
+    }
+    fn square(&mut self) -> Vec<Vec<usize>> {
+        let n = self.members;
+        let mut shuffled = || {
+            let mut items: Vec<usize> = (0..n).collect();
+            self.rng.shuffle(&mut items);
+            items
+        };
+        // For two members this is the coin: the second row is the first one reversed.
+        let (rows, columns, members) = (shuffled(), shuffled(), shuffled());
+        let row = |r: usize| columns.iter().map(|c| members[(r + c) % n]).collect();
+        rows.into_iter().map(row).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +82,45 @@ mod tests {
         let mut back = order(3, "c");
         back.sort_unstable();
         assert_eq!(back, (0..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn two_members_go_abba_or_baab() {
+        let mut seen = Vec::new();
+        for seed in 0..20 {
+            let mut turns = Turns::new(Rng::new(seed, "g"), 2);
+            let (first, second) = (turns.round(), turns.round());
+            assert_eq!(first.iter().rev().copied().collect::<Vec<_>>(), second);
+            seen.push(first[0]);
+        }
+        assert!(seen.contains(&0) && seen.contains(&1), "the coin has two sides");
+    }
+
+    #[test]
+    fn over_a_square_every_member_has_every_place_once() {
+        for n in [1, 3, 4, 17] {
+            let mut turns = Turns::new(Rng::new(5, "g"), n);
+            for _ in 0..3 {
+                let square: Vec<Vec<usize>> = (0..n).map(|_| turns.round()).collect();
+                for place in 0..n {
+                    let mut there: Vec<usize> = square.iter().map(|round| round[place]).collect();
+                    there.sort_unstable();
+                    assert_eq!(there, (0..n).collect::<Vec<_>>(), "place {place} of {n}");
+                }
+            }
+        }
+        assert!(Turns::new(Rng::new(5, "g"), 0).round().is_empty());
+    }
+
+    #[test]
+    fn squares_differ_from_each_other_and_between_launches() {
+        let rounds = |name: &str| {
+            let mut turns = Turns::new(Rng::new(1, name), 6);
+            (0..12).map(|_| turns.round()).collect::<Vec<_>>()
+        };
+        let all = rounds("launch 0");
+        assert_ne!(all[..6], all[6..]);
+        assert_ne!(all, rounds("launch 1"));
+        assert_eq!(all, rounds("launch 0"));
     }
 }

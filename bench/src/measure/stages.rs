@@ -1,23 +1,19 @@
 //! The stages of an operation, timed apart.
 //!
-//! One chain of clock readings covers the whole operation, so the stages sum to it; the cost of the readings is taken
-//! out of the stage that they fell into.
-//!
-//! * `prepare`, `walk`, `consume`: of the attempt that held. `walk` includes read_begin and the mmap lock, `consume`
-//!   the driver's lock and read_retry.
+//! * `prepare`: the caller writes its wishes.
+//! * `walk`: the attempt that held, from read_begin to the end of the API call, the mmap lock included, its faults not.
 //! * `fault`: inside page faults, in every attempt: also those that the walk then has to repeat.
-//! * `retry`: the rest of the attempts that were thrown away.
-
-use std::time::Instant;
+//! * `retry`: what collisions cost: attempts that were thrown away, without their faults, the waits between them, and the
+//!   wishes refilled.
+//! * `consume`: of the attempt that held: the driver's lock, read_retry, the device's entries.
+//!
+//! Two ways to tell them apart. A chain of clock readings ([`super::timed`]) costs three readings an operation, which is
+//! too much for one of some hundred nanoseconds: it is not the cost, which is taken out, but that no work overlaps a
+//! reading. Such operations are taken apart by difference instead: a block of prepare alone, one of prepare, walk and
+//! read_retry, one of everything ([`Parts`]). Either way the sum is held against whole operations from other rounds.
 
 use serde::{Deserialize, Serialize};
-use walker::backend::Backend;
 use walker::counters::{Count, Counters};
-use walker::mirror::Mirror;
-use walker::mm::{Errno, Mm};
-use walker::request::Request;
-
-use super::clock::Clock;
 
 /// Nanoseconds in each stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,97 +55,84 @@ impl Stages {
     }
 }
 
-/// Counts nothing, but times faults.
-#[derive(Debug)]
-pub(crate) struct FaultClock {
-    clock: Clock,
-    entered: Option<Instant>,
-    ns: u64,
-    spans: u64,
+/// Three blocks of the same calls, each with more in it than the one before. No faults, no collisions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts {
+    /// Prepare alone.
+    pub(crate) prepare_ns: u64,
+    /// Prepare, read_begin, walk, and read_retry under the driver's lock.
+    pub(crate) call_ns: u64,
+    /// Everything.
+    pub(crate) whole_ns: u64,
 }
 
-impl FaultClock {
-    /// No fault so far.
-    pub(crate) fn new(clock: Clock) -> FaultClock {
-        FaultClock { clock, entered: None, ns: 0, spans: 0 }
-    }
-    /// Nanoseconds in faults and how many spans they came in, since the last call.
-    fn take(&mut self) -> (u64, u64) {
-        let taken = (self.ns, self.spans);
-        (self.ns, self.spans) = (0, 0);
-        taken
+impl Parts {
+    /// The stages by difference. A difference below zero is noise and counts as zero.
+    pub(crate) fn stages(self) -> Stages {
+        Stages {
+            prepare_ns: self.prepare_ns,
+            walk_ns: self.call_ns.saturating_sub(self.prepare_ns),
+            consume_ns: self.whole_ns.saturating_sub(self.call_ns),
+            ..Stages::default()
+        }
     }
 }
 
-impl Counters for FaultClock {
+/// What collisions did to operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Collisions {
+    /// Times that an operation had to walk again.
+    pub(crate) collided: u64,
+    /// Operations that the policy gave up.
+    pub(crate) given_up: u64,
+    /// Pages that were walked in vain; only where stages are timed.
+    pub(crate) pages_in_vain: u64,
+}
+
+impl Collisions {
+    /// Adds others.
+    pub(crate) fn add(&mut self, other: &Collisions) {
+        self.collided += other.collided;
+        self.given_up += other.given_up;
+        self.pages_in_vain += other.pages_in_vain;
+    }
+}
+
+/// What a timed walk counts: its collisions, and what churn wants to know of it; nothing else, so that nothing of the
+/// rest is left in the code.
+#[derive(Debug, Default)]
+pub(crate) struct Walked<C> {
+    /// What collisions did.
+    pub(crate) collisions: Collisions,
+    /// What churn with a closed dose waits for.
+    pub(crate) tokens: C,
+}
+
+impl<C: Counters> Counters for Walked<C> {
     const ENABLED: bool = false;
     #[inline(always)]
-    fn add(&mut self, _: Count, _: u64) {}
+    fn add(&mut self, what: Count, n: u64) {
+        if what == Count::Retries {
+            self.collisions.collided += n;
+        }
+        self.tokens.add(what, n);
+    }
     #[inline(always)]
     fn get(&self, _: Count) -> u64 {
         0
     }
-    #[inline(always)]
-    fn fault_enter(&mut self) {
-        self.entered = Some(self.clock.now());
-    }
-    #[inline(always)]
-    fn fault_exit(&mut self) {
-        if let Some(entered) = self.entered.take() {
-            self.ns += self.clock.between(entered, self.clock.now());
-            self.spans += 1;
-        }
-    }
 }
 
-/// `Mirror::refresh` with a clock between the stages.
-///
-/// # Errors
-/// What the backend's API returned, other than -EBUSY.
-#[inline]
-pub(crate) fn refresh_staged<B: Backend>(
-    mm: &Mm,
-    mirror: &Mirror,
-    backend: &mut B,
-    request: &Request<'_>,
-    faults: &mut FaultClock,
-) -> Result<Stages, Errno> {
-    let clock = faults.clock;
-    let sub = mirror.subscription();
-    let mut stages = Stages::default();
-    let mut begin = clock.now();
-    loop {
-        backend.prepare(request, faults);
-        let prepared = clock.now();
-        let seq = mm.notifier.read_begin(sub);
-        let walked = backend.walk(mm, sub, seq, faults);
-        let after_walk = clock.now();
-        let held = match walked {
-            Ok(seq) => {
-                let mut device = mirror.device();
-                let held = !sub.read_retry(seq);
-                if held {
-                    backend.consume(&mut device, faults);
-                }
-                held
-            }
-            Err(Errno::Busy) => false,
-            Err(e) => return Err(e),
-        };
-        let end = clock.now();
-        let (fault_ns, spans) = faults.take();
-        let prepare_ns = clock.net(clock.between(begin, prepared), 1);
-        // Of the two readings around a span of faults, one falls inside it and one outside.
-        let walk_ns = clock.net(clock.between(prepared, after_walk).saturating_sub(fault_ns), 1 + spans);
-        let consume_ns = clock.net(clock.between(after_walk, end), 1);
-        stages.fault_ns += clock.net(fault_ns, spans);
-        if held {
-            stages.prepare_ns = prepare_ns;
-            stages.walk_ns = walk_ns;
-            stages.consume_ns = consume_ns;
-            return Ok(stages);
-        }
-        stages.retry_ns += prepare_ns + walk_ns + consume_ns;
-        begin = end;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_told_apart_by_difference() {
+        let stages = Parts { prepare_ns: 100, call_ns: 350, whole_ns: 400 }.stages();
+        let expected = Stages { prepare_ns: 100, walk_ns: 250, consume_ns: 50, ..Stages::default() };
+        assert_eq!((stages, stages.sum()), (expected, 400));
+        // Noise below zero shows in the sum, which is held against whole operations.
+        assert_eq!(Parts { prepare_ns: 120, call_ns: 100, whole_ns: 90 }.stages().sum(), 120);
     }
 }

@@ -31,8 +31,8 @@ impl Layout for Proposed {
         kernel: "proposed 2020-05",
         kind: Kind::Historic,
         capabilities: {
-            let [a, b, c, d, e, f] = CAPABILITIES;
-            &[a, b, c, d, e, f, Capability::Compound]
+            let [a, b, c, d, e, f, g, h] = CAPABILITIES;
+            &[a, b, c, d, e, f, g, h, Capability::Compound]
         },
     };
     type Quirks = Quirks5_8;

@@ -9,7 +9,7 @@ use crate::backends::hmm_old::{Call, Generation, range_call};
 use crate::backends::program;
 use crate::counters::{Count, Counters};
 use crate::device_table::{DeviceEntry, DeviceTable};
-use crate::mm::{Errno, Mm};
+use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::{Request, Wish};
 use core::marker::PhantomData;
@@ -308,9 +308,14 @@ impl<G: RangeCall> Backend for Driver<G> {
         }
     }
 
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
-        let vmas = mm.mmap_read();
-        let call = Call { at: mm.locked(&vmas), sub, seq, range: self.slots.range };
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
+        let call = Call { at, sub, seq, range: self.slots.range };
         self.slots.reached = 0;
         self.slots.reached = G::call(call, &mut self.slots, c)?;
         Ok(seq)

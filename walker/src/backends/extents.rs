@@ -18,7 +18,7 @@
 //! records instead of pages.
 
 use crate::addr::{PageRange, Pfn, VirtAddr};
-use crate::backend::{Backend, Capability, Info, Kind, PageView};
+use crate::backend::{Backend, Info, Kind, PageView};
 use crate::backends::fixed::{
     ERROR, REQ, VALID, WRITE, flag_bits, lacks, present_bits, req_flags, view, wish_flags,
 };
@@ -27,7 +27,7 @@ use crate::backends::map_order::{PFN_MASK, WITH_ORDER, order_bits, order_of};
 use crate::counters::{Count, Counters};
 use crate::device_table::DeviceTable;
 use crate::memory::Table;
-use crate::mm::{Errno, Mm};
+use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::Request;
 use core::marker::PhantomData;
@@ -222,21 +222,15 @@ pub trait Variant: Send + 'static {
 
 impl Variant for Batched {
     const INFO: Info =
-        Info { id: "extents", kernel: "none", kind: Kind::Candidate, capabilities: &CAPABILITIES };
+        Info { id: "extents", kernel: "none", kind: Kind::Candidate, capabilities: &WITH_ORDER };
     type Quirks = Batched;
 }
 
 impl Variant for super::exact_fault::Exact {
-    const INFO: Info = Info {
-        id: "extents_exact_fault",
-        kernel: "none",
-        kind: Kind::Candidate,
-        capabilities: &CAPABILITIES,
-    };
+    const INFO: Info =
+        Info { id: "extents_exact_fault", kernel: "none", kind: Kind::Candidate, capabilities: &WITH_ORDER };
     type Quirks = super::exact_fault::Exact;
 }
-
-const CAPABILITIES: [Capability; 8] = WITH_ORDER;
 
 /// The backend. See the module.
 #[derive(Debug)]
@@ -265,17 +259,15 @@ impl<V> ExtentsOf<V> {
 impl<V: Variant> ExtentsOf<V> {
     fn call<C: Counters, const READS: bool>(
         &mut self,
-        mm: &Mm,
+        at: Locked<'_>,
         sub: &Subscription,
         seq: u64,
         c: &mut C,
     ) -> Result<(), Errno> {
-        let vmas = mm.mmap_read();
         let (default_flags, len) = (self.default_flags, self.range.nr_pages() as usize);
         let req_flags = &self.req_flags[..];
         let mut slots: InList<'_, READS> =
             InList { list: &mut self.list, default_flags, req_flags, first: 0, len };
-        let at = mm.locked(&vmas);
         Ok(hmm_range_fault::<_, V::Quirks, C>(at, sub, seq, self.range, self.owner, &mut slots, c)?)
     }
 }
@@ -309,11 +301,17 @@ impl<V: Variant> Backend for ExtentsOf<V> {
     /// The wishes survive the walk.
     fn refill<C: Counters>(&mut self, _: &Request<'_>, _: &mut C) {}
 
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
         if self.has_wishes {
-            self.call::<C, true>(mm, sub, seq, c)?;
+            self.call::<C, true>(at, sub, seq, c)?;
         } else {
-            self.call::<C, false>(mm, sub, seq, c)?;
+            self.call::<C, false>(at, sub, seq, c)?;
         }
         Ok(seq)
     }

@@ -16,7 +16,7 @@ use crate::device_table::{DeviceEntry, DeviceTable};
 use crate::memory::Table;
 #[cfg(not(loom))]
 use crate::memory::wide::Decode;
-use crate::mm::{Errno, Locked, Mm};
+use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::{Request, Wish};
 use core::marker::PhantomData;
@@ -29,12 +29,14 @@ pub const WRITE: u64 = 1 << 62;
 pub const ERROR: u64 = 1 << 61;
 
 /// What all of these designs can express; each adds what it says about the size of a mapping.
-pub const CAPABILITIES: [Capability; 6] = [
+pub const CAPABILITIES: [Capability; 8] = [
     Capability::Snapshot,
     Capability::Fault,
     Capability::PerPageRequest,
     Capability::Permission,
     Capability::DevicePrivate,
+    Capability::Hugetlb,
+    Capability::ErrorPerPage,
     Capability::CrossVma,
 ];
 
@@ -377,9 +379,14 @@ impl<L: Layout> Backend for Fixed<L> {
         }
     }
 
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
-        let vmas = mm.mmap_read();
-        self.call(mm.locked(&vmas), sub, seq, c)?;
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
+        self.call(at, sub, seq, c)?;
         Ok(seq)
     }
 

@@ -516,7 +516,8 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         let mut k = 0;
         while k < n {
             let may_fault = self.may_fault;
-            let chunk = self.slots.chunk(slot + k, n - k);
+            let most = (n - k).min(self.c.run_limit());
+            let chunk = self.slots.chunk(slot + k, most);
             let done = if may_fault {
                 chunk.plain_run::<true>(table, first + k)
             } else {
@@ -528,7 +529,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
                 self.c.add(Count::WishesRead, done as u64);
             }
             k += done;
-            if k < n {
+            if done < most {
                 k = self.handle_ptes(table, part, k)?;
             }
         }
@@ -542,9 +543,10 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         let n = part.nr_pages() as usize;
         let first = part.start().index(Level::Pte);
         loop {
+            let e = table.ptep_get(first + k);
             self.c.add(Count::PtesVisited, 1);
             let rest = PageRange::between(part.start().add_pages(k as u64), part.end());
-            self.handle_pte(table.ptep_get(first + k), rest)?;
+            self.handle_pte(e, rest)?;
             k += 1;
             if k == n || table.ptep_get(first + k).is_plain_present() {
                 return Ok(k);
@@ -737,8 +739,8 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> WalkOps<'a> for HmmWalk<'a, '_, S, Q,
     /// `hmm_vma_walk_pmd`.
     fn pmd_entry(&mut self, vma: &'a Vma, pmd: Slot<'a>, part: PageRange) -> Result<(), Break> {
         loop {
-            self.c.add(Count::PmdsVisited, 1);
             let e = pmd.read();
+            self.c.add(Count::PmdsVisited, 1);
             if e.is_table() {
                 // pte_offset_map .. pte_unmap: a table read under the guard stays a table until the guard is gone.
                 let rcu = rcu::read_lock();

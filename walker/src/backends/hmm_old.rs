@@ -390,7 +390,8 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
         let first = part.start().index(Level::Pte);
         let mut k = 0;
         while k < n {
-            let chunk = self.slots.chunk(slot + k, n - k);
+            let most = (n - k).min(self.c.run_limit());
+            let chunk = self.slots.chunk(slot + k, most);
             let done = if self.fault {
                 chunk.plain_run::<true>(table, first + k)
             } else {
@@ -402,11 +403,12 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
                 self.c.add(Count::WishesRead, done as u64);
             }
             k += done;
-            if k < n {
+            if done < most {
+                let e = table.ptep_get(first + k);
                 self.c.add(Count::PtesVisited, 1);
                 let wish = self.wish(slot + k);
                 let at = part.start().add_pages(k as u64);
-                let answer = self.handle_pte(table.ptep_get(first + k), at, part, wish)?;
+                let answer = self.handle_pte(e, at, part, wish)?;
                 self.store(slot + k, answer);
                 k += 1;
             }
@@ -589,10 +591,10 @@ impl<'a, S: Slots, G: Generation, C: Counters> WalkOps<'a> for OldWalk<'a, '_, S
 
     /// `hmm_vma_walk_pmd`.
     fn pmd_entry(&mut self, vma: &'a Vma, pmd: Slot<'a>, part: PageRange) -> Result<(), Break> {
-        self.c.add(Count::PmdsVisited, 1);
         // pte_offset_map .. pte_unmap: a table read here stays a table until the guard is gone.
         let rcu = rcu::read_lock();
         let e = pmd.read();
+        self.c.add(Count::PmdsVisited, 1);
         if e.is_table() {
             let r = self.walk_ptes(self.call.at.mm.phys().table(e.pfn()), part);
             drop(rcu);

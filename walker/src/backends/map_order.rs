@@ -39,9 +39,9 @@ pub(super) fn order_of(slot: u64) -> u8 {
 }
 
 /// What a design with an order field can express.
-pub(super) const WITH_ORDER: [Capability; 8] = {
-    let [a, b, c, d, e, f] = CAPABILITIES;
-    [a, b, c, d, e, f, Capability::Order, Capability::Compound]
+pub(super) const WITH_ORDER: [Capability; 11] = {
+    let [a, b, c, d, e, f, g, h] = CAPABILITIES;
+    [a, b, c, d, e, f, g, h, Capability::ForeignDevice, Capability::Order, Capability::Compound]
 };
 
 /// The backend. See the module.

@@ -12,7 +12,7 @@ use crate::addr::{PageRange, VirtAddr};
 use crate::backend::{Backend, Capability, Info, Kind, PageView};
 use crate::counters::Counters;
 use crate::device_table::DeviceTable;
-use crate::mm::{Errno, Mm};
+use crate::mm::{Errno, Locked, Mm};
 use crate::notifier::Subscription;
 use crate::request::Request;
 
@@ -33,6 +33,15 @@ impl Backend for Noop {
         self.range = request.range;
     }
     fn walk<C: Counters>(&mut self, _: &Mm, _: &Subscription, seq: u64, _: &mut C) -> Result<u64, Errno> {
+        Ok(seq)
+    }
+    fn walk_locked<C: Counters>(
+        &mut self,
+        _: Locked<'_>,
+        _: &Subscription,
+        seq: u64,
+        _: &mut C,
+    ) -> Result<u64, Errno> {
         Ok(seq)
     }
     fn consume<C: Counters>(&mut self, _: &mut DeviceTable, _: &mut C) {}

@@ -20,7 +20,7 @@ use crate::device_table::{DeviceEntry, DeviceTable};
 use crate::memory::rcu;
 use crate::mm::fault::{FaultFlags, VmFault};
 use crate::mm::vma::{VmFlags, Vma};
-use crate::mm::{Errno, Locked, Mm};
+use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::{Request, Wish};
 
@@ -166,6 +166,11 @@ impl Oracle {
             c.add(Count::Walks, 1);
             let vma = at.vmas.find(addr);
             let (view, remedy) = look(at, vma, addr, self.owner);
+            c.add(Count::PtesVisited, 1);
+            if i == 0 || addr.index(Level::Pte) == 0 {
+                // Every page is looked up from the root; a table is counted once, as for everybody else.
+                c.add(Count::PmdsVisited, 1);
+            }
             if fulfils(view, wish) {
                 return Ok(view);
             }
@@ -208,7 +213,19 @@ impl Backend for Oracle {
         kind: Kind::Control,
         capabilities: {
             use Capability::*;
-            &[Snapshot, Fault, PerPageRequest, Permission, Order, Compound, DevicePrivate, CrossVma]
+            &[
+                Snapshot,
+                Fault,
+                PerPageRequest,
+                Permission,
+                Order,
+                Compound,
+                DevicePrivate,
+                Hugetlb,
+                ErrorPerPage,
+                ForeignDevice,
+                CrossVma,
+            ]
         },
     };
 
@@ -229,15 +246,20 @@ impl Backend for Oracle {
         }
     }
 
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
         if self.range.is_empty() {
             return Err(Errno::Inval);
         }
         let n = self.range.nr_pages() as usize;
         self.views[..n].fill(PageView::Unreached);
-        let vmas = mm.mmap_read();
         for i in 0..n {
-            self.views[i] = self.answer(mm.locked(&vmas), sub, seq, i, c)?;
+            self.views[i] = self.answer(at, sub, seq, i, c)?;
         }
         Ok(seq)
     }

@@ -25,7 +25,7 @@ use crate::backends::program;
 use crate::counters::Counters;
 use crate::device_table::{DeviceEntry, DeviceTable};
 use crate::mm::vma::VmFlags;
-use crate::mm::{Errno, Mm};
+use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::{Request, Wish};
 
@@ -151,10 +151,15 @@ impl Backend for PfnBits {
         self.reached = 0;
     }
 
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
-        let vmas = mm.mmap_read();
-        let call = Call { at: mm.locked(&vmas), sub, seq, range: self.range };
-        let readable = vmas.find(self.range.start()).is_some_and(|v| v.has(VmFlags::READ));
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
+        let call = Call { at, sub, seq, range: self.range };
+        let readable = at.vmas.find(self.range.start()).is_some_and(|v| v.has(VmFlags::READ));
         let mut slots =
             Output { pfns: &mut self.pfns, write: self.write, read: if readable { READ } else { 0 } };
         self.reached = 0;

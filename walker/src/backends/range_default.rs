@@ -41,6 +41,8 @@ const fn info(kernel: &'static str) -> Info {
             Capability::PerPageRequest,
             Capability::Permission,
             Capability::DevicePrivate,
+            Capability::Hugetlb,
+            Capability::ErrorPerPage,
             Capability::CrossVma,
         ],
     }

@@ -22,7 +22,7 @@ use crate::backends::hmm_core::{Answer, Chunk, Flags, Quirks5_8, Slots, hmm_rang
 use crate::backends::program;
 use crate::counters::{Count, Counters};
 use crate::device_table::DeviceTable;
-use crate::mm::{Errno, Mm};
+use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::Request;
 
@@ -136,14 +136,18 @@ impl Backend for SplitArrays {
     /// Nothing: the wishes are still there.
     fn refill<C: Counters>(&mut self, _: &Request<'_>, _: &mut C) {}
 
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
-        let vmas = mm.mmap_read();
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
         let mut slots = InAndOut {
             default_flags: self.default_flags,
             req_flags: self.has_wishes.then_some(&self.req_flags),
             pfns: &mut self.pfns,
         };
-        let at = mm.locked(&vmas);
         hmm_range_fault::<_, Quirks5_8, C>(at, sub, seq, self.range, self.owner, &mut slots, c)?;
         Ok(seq)
     }

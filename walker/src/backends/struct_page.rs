@@ -22,7 +22,7 @@ use crate::backends::program;
 use crate::counters::{Count, Counters};
 use crate::device_table::{DeviceEntry, DeviceTable};
 use crate::memory::{PageKind, Phys};
-use crate::mm::{Errno, Mm};
+use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::request::{Request, Wish};
 use std::sync::Arc;
@@ -103,6 +103,8 @@ impl<const TOUCH: bool> Backend for StructPage<TOUCH> {
             Capability::Fault,
             Capability::PerPageRequest,
             Capability::DevicePrivate,
+            Capability::Hugetlb,
+            Capability::ErrorPerPage,
             Capability::CrossVma,
         ],
     };
@@ -133,17 +135,21 @@ impl<const TOUCH: bool> Backend for StructPage<TOUCH> {
     /// Nothing: the wishes are still there.
     fn refill<C: Counters>(&mut self, _: &Request<'_>, _: &mut C) {}
 
-    fn walk<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, seq: u64, c: &mut C) -> Result<u64, Errno> {
-        if TOUCH && !self.phys.as_ref().is_some_and(|p| Arc::ptr_eq(p, mm.phys())) {
-            self.phys = Some(Arc::clone(mm.phys()));
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
+        if TOUCH && !self.phys.as_ref().is_some_and(|p| Arc::ptr_eq(p, at.mm.phys())) {
+            self.phys = Some(Arc::clone(at.mm.phys()));
         }
-        let vmas = mm.mmap_read();
         let mut slots = Handles {
             default: self.default,
             wishes: self.has_wishes.then_some(&self.wishes),
             pages: &mut self.pages,
         };
-        let at = mm.locked(&vmas);
         hmm_range_fault::<_, Quirks5_8, C>(at, sub, seq, self.range, self.owner, &mut slots, c)?;
         Ok(seq)
     }

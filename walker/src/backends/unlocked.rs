@@ -22,7 +22,7 @@ use crate::backends::hmm_core::{End, Quirks};
 use crate::backends::sticky_flags::{PFN_MASK, STICKY, order_bits, order_of};
 use crate::counters::{Count, Counters};
 use crate::device_table::DeviceTable;
-use crate::mm::{Errno, Mm};
+use crate::mm::{Errno, Locked, Mm};
 use crate::notifier::Subscription;
 use crate::request::Request;
 
@@ -47,6 +47,9 @@ impl Layout for V7_3 {
             Capability::Fault,
             Capability::Permission,
             Capability::DevicePrivate,
+            Capability::Hugetlb,
+            Capability::ErrorPerPage,
+            Capability::ForeignDevice,
             Capability::CrossVma,
             Capability::Order,
             Capability::Compound,
@@ -106,18 +109,37 @@ impl Backend for Unlocked {
                 return Err(Errno::Busy);
             }
             left = left.map(|n| n - 1);
-            match self.fixed.call(mm.locked(&vmas), sub, seq, c) {
+            let r = self.fixed.call(mm.locked(&vmas), sub, seq, c);
+            drop(vmas);
+            match r {
                 Ok(()) => return Ok(seq),
                 Err(End::Errno(Errno::Busy)) => c.add(Count::Retries, 1),
                 Err(End::Errno(e)) => return Err(e),
                 Err(End::LockDropped) => {
                     left = self.budget;
-                    drop(vmas);
                     // The kernel sleeps in the fault until user space has answered.
                     backoff.snooze();
                 }
             }
+            c.mmap_unlocked();
         }
+    }
+
+    /// One pass: hmm_range_fault_locked.
+    fn walk_locked<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        sub: &Subscription,
+        seq: u64,
+        c: &mut C,
+    ) -> Result<u64, Errno> {
+        self.fixed.call(at, sub, seq, c)?;
+        Ok(seq)
+    }
+
+    fn bound_passes(&mut self, passes: Option<u32>) -> bool {
+        self.budget = passes;
+        true
     }
 
     fn consume<C: Counters>(&mut self, device: &mut DeviceTable, c: &mut C) {

@@ -9,8 +9,10 @@ use crate::memory::Table;
 /// How the bytes are moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BulkCopy {
-    /// `rep movsb`: what memcpy of the kernel and of C libraries comes to for whole pages (ERMS, FSRM).
+    /// `rep movsb`: what memcpy of the kernel comes to for whole pages (ERMS, FSRM).
     String,
+    /// The C library's memcpy, whatever it chose for this processor.
+    Library,
     /// 32-byte loads and stores (AVX2).
     Vector32,
     /// 64-byte loads and stores (AVX-512).
@@ -27,8 +29,8 @@ impl BulkCopy {
         use BulkCopy::*;
         let avx2 = std::arch::is_x86_feature_detected!("avx2");
         let avx512 = std::arch::is_x86_feature_detected!("avx512f");
-        [String, Vector32, Vector64, Stream32, Stream64].into_iter().filter(move |way| match way {
-            String => true,
+        [String, Library, Vector32, Vector64, Stream32, Stream64].into_iter().filter(move |way| match way {
+            String | Library => true,
             Vector32 | Stream32 => avx2,
             Vector64 | Stream64 => avx512,
         })
@@ -37,6 +39,7 @@ impl BulkCopy {
     pub const fn name(self) -> &'static str {
         match self {
             BulkCopy::String => "rep movsb",
+            BulkCopy::Library => "memcpy",
             BulkCopy::Vector32 => "32-byte vectors",
             BulkCopy::Vector64 => "64-byte vectors",
             BulkCopy::Stream32 => "32-byte streaming stores",
@@ -46,7 +49,7 @@ impl BulkCopy {
     /// Entries that one round of the loop moves; other counts, and streams to unaligned places, use the string copy.
     const fn step(self) -> usize {
         match self {
-            BulkCopy::String => 1,
+            BulkCopy::String | BulkCopy::Library => 1,
             BulkCopy::Vector32 | BulkCopy::Stream32 => 16,
             BulkCopy::Vector64 | BulkCopy::Stream64 => 32,
         }
@@ -107,9 +110,12 @@ mod imp {
         let rounds = n / way.step();
         // SAFETY: both sides hold n words (asserted), `out` is exclusive, `from` is shared memory that assembly may
         // read while others store to it; the loops run `rounds` > 0 times over exactly n words; the processor has the
-        // instructions, since `way` came from `available`.
+        // instructions, since `way` came from `available`. memcpy is called from assembly for the same reason as the loops
+        // are written in it: what it reads may change meanwhile.
         unsafe {
             match way {
+                BulkCopy::Library => asm!("call {memcpy}", memcpy = sym libc::memcpy,
+                    in("rdi") dst, in("rsi") src, in("rdx") n * 8, clobber_abi("C")),
                 BulkCopy::Vector32 if fits => vectors!(src, dst, rounds, "vmovdqu", "vmovdqu", "ymm", "32"),
                 BulkCopy::Vector64 if fits => {
                     vectors!(src, dst, rounds, "vmovdqu64", "vmovdqu64", "zmm", "64")

@@ -59,6 +59,10 @@ impl Vma {
 }
 
 impl<'a> Builder<'a> {
+    /// The address space and its VMAs.
+    pub(crate) fn parts(&self) -> (&Mm, &VmaTree) {
+        (self.mm, &self.vmas)
+    }
     /// The VMA that holds `addr`.
     pub fn vma(&self, addr: VirtAddr) -> Option<&Vma> {
         self.vmas.find(addr)
@@ -146,8 +150,8 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Puts the leaf `e` at the PMD entry of `addr`, which is none, and in anonymous VMAs deposits the table that a
-    /// later split will need.
+    /// Puts the leaf `e`, or the migration entry of one, at the PMD entry of `addr`, which is none, and in anonymous VMAs
+    /// deposits the table that a later split will need.
     ///
     /// The caller accounts for the folio, by [`crate::memory::Phys::add_new_anon_rmap_huge`] or
     /// [`crate::memory::Phys::add_rmap_huge`]; the huge zero page needs nothing.
@@ -155,7 +159,7 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// [`OutOfFrames`] for tables.
     pub fn pmd_leaf(&mut self, addr: VirtAddr, e: Entry) -> Result<(), OutOfFrames> {
-        debug_assert!(e.is_huge() && addr.is_aligned(Level::Pmd));
+        debug_assert!((e.is_huge() || e.is_swp()) && addr.is_aligned(Level::Pmd));
         let anonymous = self.vmas.find(addr).is_some_and(Vma::is_anonymous);
         let pmd = self.mm.lookup_alloc(addr, Level::Pmd)?;
         let spare = if anonymous { Some(self.mm.phys().alloc_table()?) } else { None };
@@ -179,9 +183,18 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// Takes away every entry of `range`, which lies in one VMA, in a CLEAR event, and every table that lies wholly inside.
+    pub fn clear(&mut self, range: PageRange) {
+        if let Some(vma) = self.vmas.find(range.start()) {
+            self.mm.zap_page_range_single(vma, range);
+            self.mm.free_pgtables(range, range);
+        }
+    }
+
     /// Brings PTE-level entries back to an earlier state: `entry(i, now)` says what page `i` of `range` shall hold.
-    /// Where that names another frame than now, the mapping of the present page is dropped (and the page freed with
-    /// its last) and one of the other is added. Spans without a PTE table are left alone. Runs in a CLEAR event.
+    /// Where that is another frame than now, or none, the mapping of the present page is dropped (and the page freed with
+    /// its last), and one of the other is added. What a non-present entry holds is the caller's to account for, and no
+    /// such entry may be replaced. Spans without a PTE table are left alone. Runs in a CLEAR event.
     pub fn restore(&mut self, range: PageRange, mut entry: impl FnMut(u64, Entry) -> Entry) {
         let (mm, phys) = (self.mm, self.mm.phys());
         mm.notifier.during(&Event::new(EventKind::Clear, range), || {
@@ -203,7 +216,7 @@ impl<'a> Builder<'a> {
                         if frame(then) != frame(now) {
                             frame(then).into_iter().for_each(|pfn| phys.add_rmap_pte(pfn));
                             table.replace(index, then);
-                            frame(now).into_iter().for_each(|pfn| phys.unmap_pte(pfn));
+                            frame(now).into_iter().for_each(|pfn| mm.system().unmap_pte(pfn));
                         } else {
                             table.replace(index, then);
                         }

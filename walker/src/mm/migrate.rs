@@ -405,41 +405,11 @@ impl Locked<'_> {
     /// mapped again. What is busy, pinned or mapped by a busy relative stays, as does what is in the swap cache.
     /// `between` runs when every folio is unmapped and none is copied. Returns how many moved.
     pub fn migrate_pages(&self, range: PageRange, between: impl FnOnce(usize)) -> u64 {
-        let phys = self.mm.phys();
         let folios = self.isolate_folios(range);
         self.with_family(|family| {
-            let mut migrating = folios;
-            migrating.retain(|&head| {
-                family.try_to_migrate(head, false);
-                let page = phys.page(head);
-                let moves = phys.mapcount(head) == 0 && page.refs() == 1 && !page.has(PG_SWAPCACHE);
-                if !moves {
-                    family.remove_migration_ptes(page.index(), 1 << page.order(), head, head, false);
-                    self.mm.system().unlock_folio(head);
-                    phys.put(head, 1);
-                }
-                moves
-            });
+            let migrating = family.unmap_folios(folios);
             between(migrating.len());
-            let mut moved = 0;
-            for src in migrating {
-                let page = phys.page(src);
-                let (index, order) = (page.index(), page.order());
-                let dst = phys.alloc(PageKind::Anon, order).ok();
-                if let Some(dst) = dst {
-                    phys.copy(dst, src, order);
-                    family.migrate_folio(src, dst);
-                    moved += 1;
-                }
-                family.remove_migration_ptes(index, 1 << order, src, dst.unwrap_or(src), false);
-                self.mm.system().unlock_folio(src);
-                phys.put(src, 1);
-                if let Some(dst) = dst {
-                    phys.page(dst).unlock();
-                    phys.put(dst, 1);
-                }
-            }
-            moved
+            family.move_folios(migrating)
         })
     }
 
@@ -505,6 +475,47 @@ impl Family<'_> {
         dst.is_some()
     }
 
+    /// `migrate_folio_unmap` for each: what stays mapped, pinned or cached is put back. Returns the others.
+    fn unmap_folios(&self, mut folios: Vec<Pfn>) -> Vec<Pfn> {
+        let phys = self.phys();
+        folios.retain(|&head| {
+            self.try_to_migrate(head, false);
+            let page = phys.page(head);
+            let moves = phys.mapcount(head) == 0 && page.refs() == 1 && !page.has(PG_SWAPCACHE);
+            if !moves {
+                self.remove_migration_ptes(page.index(), 1 << page.order(), head, head, false);
+                self.system().unlock_folio(head);
+                phys.put(head, 1);
+            }
+            moves
+        });
+        folios
+    }
+
+    /// `migrate_folio_move` for each of what [`Family::unmap_folios`] returned. Returns how many moved.
+    fn move_folios(&self, folios: Vec<Pfn>) -> u64 {
+        let phys = self.phys();
+        let mut moved = 0;
+        for src in folios {
+            let page = phys.page(src);
+            let (index, order) = (page.index(), page.order());
+            let dst = phys.alloc(PageKind::Anon, order).ok();
+            if let Some(dst) = dst {
+                phys.copy(dst, src, order);
+                self.migrate_folio(src, dst);
+                moved += 1;
+            }
+            self.remove_migration_ptes(index, 1 << order, src, dst.unwrap_or(src), false);
+            self.system().unlock_folio(src);
+            phys.put(src, 1);
+            if let Some(dst) = dst {
+                phys.page(dst).unlock();
+                phys.put(dst, 1);
+            }
+        }
+        moved
+    }
+
     /// `folio_migrate_mapping` and `folio_migrate_flags` for a folio outside the swap cache: `dst` takes over index
     /// and flags, and is locked.
     pub(crate) fn migrate_folio(&self, src: Pfn, dst: Pfn) {
@@ -518,7 +529,39 @@ impl Family<'_> {
 impl Mm {
     /// [`Locked::migrate_pages`] in one go, as compaction or move_pages(2) does it.
     pub fn migrate_range(&self, range: PageRange) -> u64 {
+        self.migrate_range_with(range, |_| {})
+    }
+    /// As [`Mm::migrate_range`]; `between` runs while the entries stand.
+    pub fn migrate_range_with(&self, range: PageRange, between: impl FnOnce(usize)) -> u64 {
         let vmas = self.mmap_read();
-        self.locked(&vmas).migrate_pages(range, |_| {})
+        self.locked(&vmas).migrate_pages(range, between)
+    }
+    /// The first half of [`Mm::migrate_range`]: the entries appear. For drivers that run everything on one thread: who
+    /// waits for an entry holds the mmap lock, which the other half needs too, so a writer that queues for the lock in
+    /// between would stop both.
+    #[must_use = "the folios stay locked until migrate_end"]
+    pub fn migrate_begin(&self, range: PageRange) -> Migration {
+        let vmas = self.mmap_read();
+        let at = self.locked(&vmas);
+        let folios = at.isolate_folios(range);
+        Migration { folios: at.with_family(|family| family.unmap_folios(folios)) }
+    }
+    /// The other half: the folios are copied and their entries resolve. Returns how many moved.
+    pub fn migrate_end(&self, migration: Migration) -> u64 {
+        let vmas = self.mmap_read();
+        self.locked(&vmas).with_family(|family| family.move_folios(migration.folios))
+    }
+}
+
+/// Folios whose mappings are migration entries: locked, referenced, not copied yet.
+#[derive(Debug)]
+pub struct Migration {
+    folios: Vec<Pfn>,
+}
+
+impl Migration {
+    /// How many folios.
+    pub fn nr_folios(&self) -> usize {
+        self.folios.len()
     }
 }

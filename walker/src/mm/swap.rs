@@ -34,6 +34,11 @@ struct SlotState {
 }
 
 impl SlotState {
+    /// Named by one entry, with a page full of `word`.
+    fn named_once(word: u64) -> SlotState {
+        let contents = (word != 0).then(|| Box::new([word; PTRS_PER_TABLE]));
+        SlotState { count: 1, contents, ..SlotState::default() }
+    }
     fn is_free(&self) -> bool {
         self.count == 0 && !self.has_cache
     }
@@ -182,6 +187,51 @@ impl SwapArea {
         let map = self.map.lock();
         let header = u64::from(map.clusters.first().is_some_and(|c| !c.slots.is_empty()));
         map.clusters.iter().map(|c| u64::from(c.used)).sum::<u64>() - header
+    }
+    /// `nr` slots in a row that were never used, each named once and holding a page of `word`s: for builders, which write
+    /// the entries that name them. None where the device is too small.
+    pub fn alloc_extent(&self, nr: u64, word: u64) -> Option<u64> {
+        let mut map = self.map.lock();
+        // The first cluster holds the header.
+        let first = map.clusters.len().max(1) as u64 * PAGES_PER_PMD;
+        if first.checked_add(nr)? > self.nr_slots {
+            return None;
+        }
+        if map.clusters.is_empty() {
+            let c = map.take_cluster(self.nr_slots)?;
+            map.list(c);
+        }
+        for done in (0..nr).step_by(PTRS_PER_TABLE) {
+            let c = map.clusters.len() as u32;
+            let used = (nr - done).min(PAGES_PER_PMD) as usize;
+            let all = (self.nr_slots - u64::from(c) * PAGES_PER_PMD).min(PAGES_PER_PMD) as usize;
+            let slot = |i| if i < used { SlotState::named_once(word) } else { SlotState::default() };
+            let slots = (0..all).map(slot).collect();
+            map.clusters.push(Cluster { slots, used: used as u32, hint: used, listed: false });
+            if used < all {
+                map.list(c);
+            }
+        }
+        Some(first)
+    }
+    /// Names a slot of [`SwapArea::alloc_extent`] again, once, with the contents it had. False if it is in use.
+    pub fn retake(&self, slot: u64, word: u64) -> bool {
+        let mut map = self.map.lock();
+        let c = (slot / PAGES_PER_PMD) as usize;
+        if map.clusters[c].slots.is_empty() {
+            let Some(at) = map.free.iter().position(|f| *f as usize == c) else { return false };
+            map.free.swap_remove(at);
+            let all = (self.nr_slots - c as u64 * PAGES_PER_PMD).min(PAGES_PER_PMD) as usize;
+            map.clusters[c].slots.resize_with(all, SlotState::default);
+            map.clusters[c].hint = 0;
+        }
+        if !map.slot(slot).is_free() {
+            return false;
+        }
+        *map.slot(slot) = SlotState::named_once(word);
+        map.clusters[c].used += 1;
+        map.list(c as u32);
+        true
     }
     /// `folio_alloc_swap`: slots in a row for a folio of order 0 or 9, each marked SWAP_HAS_CACHE.
     fn alloc(&self, order: u8) -> Option<u64> {

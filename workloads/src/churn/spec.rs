@@ -1,9 +1,11 @@
 //! The parameters of churn and their names.
 
 use crate::definition::{parse_size, size_name};
+use crate::nearest;
 use core::fmt;
 use core::str::FromStr;
 use walker::addr::{PAGE_SHIFT, PAGE_SIZE};
+use walker::backend::Capability;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
@@ -101,6 +103,20 @@ pub struct ChurnSpec {
     pub threads: u32,
 }
 
+impl ChurnSpec {
+    /// What a design must be able to do to be walked with while this happens.
+    pub const fn requires(&self) -> &'static [Capability] {
+        match self.kind {
+            _ if self.overlap_percent == 0 => &[],
+            // The VMA is cut at both ends of the event's range.
+            ChurnKind::Mprotect => &[Capability::CrossVma],
+            // The walk meets pages of a device that is not the caller's.
+            ChurnKind::DeviceMigrate => &[Capability::ForeignDevice],
+            _ => &[],
+        }
+    }
+}
+
 /// What names look like, for messages.
 pub const EXPECTED: &str = "none, or KIND-SPAN-oOVERLAP-PLACE-DOSE-tTHREADS like zap-2MiB-o100-uniform-1000ps-t1, where \
                             KIND is zap, mprotect, fork, split, collapse, migrate, pageout, numa_hint or \
@@ -119,39 +135,99 @@ impl fmt::Display for ChurnSpec {
     }
 }
 
-impl FromStr for ChurnSpec {
-    /// Not a name of churn; [`EXPECTED`] says what is.
-    type Err = ();
-    fn from_str(s: &str) -> Result<ChurnSpec, ()> {
-        let parts: Vec<&str> = s.split('-').collect();
-        let &[kind, span, overlap, place, dose, threads] = parts.as_slice() else { return Err(()) };
-        let span_pages = parse_size(span).filter(|b| b.is_multiple_of(PAGE_SIZE)).ok_or(())? >> PAGE_SHIFT;
-        let places = [Place::Uniform, Place::Zipf, Place::Sweep];
-        let spec = ChurnSpec {
-            kind: ChurnKind::ALL.iter().copied().find(|k| k.name() == kind).ok_or(())?,
-            span_pages,
-            overlap_percent: number(overlap.strip_prefix('o').ok_or(())?)?,
-            place: places.into_iter().find(|p| p.name() == place).ok_or(())?,
-            dose: match (dose, dose.strip_suffix("ps"), dose.strip_prefix("every")) {
-                ("max", ..) => Dose::Max,
-                (_, Some(n), _) => Dose::PerSec(number(n)?),
-                (_, _, Some(n)) => Dose::EveryTables(number(n)?),
-                _ => return Err(()),
-            },
-            threads: number(threads.strip_prefix('t').ok_or(())?)?,
+/// Most events a second that a definition may ask for: an event takes a lock, a callback and two barriers at least, which
+/// no processor does in a hundred nanoseconds.
+pub const MAX_PER_SEC: u64 = 10_000_000;
+
+/// Not a name of churn: which part, and what was expected there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChurnError(String);
+
+impl fmt::Display for ChurnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl core::error::Error for ChurnError {}
+
+/// The error of one part of a name.
+fn wrong(what: &str, part: &str, expected: &str) -> ChurnError {
+    ChurnError(format!("{what} {part:?}: expected {expected}"))
+}
+
+impl FromStr for Dose {
+    type Err = ChurnError;
+    fn from_str(s: &str) -> Result<Dose, ChurnError> {
+        const EXPECTED: &str = "like 1000ps (a second), max or every8 (walked tables), and not 0";
+        let dose = match (s, s.strip_suffix("ps"), s.strip_prefix("every")) {
+            ("max", ..) => Some(Dose::Max),
+            (_, Some(n), _) => number(n).map(Dose::PerSec),
+            (_, _, Some(n)) => number(n).map(Dose::EveryTables),
+            _ => None,
         };
-        let is_sane = span_pages.is_power_of_two()
-            && span_pages <= MAX_SPAN_PAGES
-            && spec.overlap_percent <= 100
-            && !matches!(spec.dose, Dose::PerSec(0) | Dose::EveryTables(0))
-            && (1..=MAX_THREADS).contains(&spec.threads);
-        // One spelling for each: ids are compared as text.
-        if is_sane && spec.to_string() == s { Ok(spec) } else { Err(()) }
+        match dose.ok_or_else(|| wrong("dose", s, EXPECTED))? {
+            Dose::PerSec(0) | Dose::EveryTables(0) => Err(wrong("dose", s, EXPECTED)),
+            Dose::PerSec(n) if n > MAX_PER_SEC => {
+                let expected =
+                    format!("at most {MAX_PER_SEC}ps, which no machine reaches; max is as many as it can");
+                Err(wrong("dose", s, &expected))
+            }
+            dose => Ok(dose),
+        }
     }
 }
 
-fn number<T: FromStr>(s: &str) -> Result<T, ()> {
-    s.parse().map_err(|_| ())
+impl FromStr for ChurnSpec {
+    /// Says which part is wrong; [`EXPECTED`] says what the whole looks like.
+    type Err = ChurnError;
+    fn from_str(s: &str) -> Result<ChurnSpec, ChurnError> {
+        let parts: Vec<&str> = s.split('-').collect();
+        let &[kind, span, overlap, place, dose, threads] = parts.as_slice() else {
+            return Err(ChurnError(format!("expected {EXPECTED}")));
+        };
+        let kinds = || ChurnKind::ALL.iter().map(|k| k.name());
+        let unknown_kind = || {
+            let hint = nearest::hint(kind, kinds());
+            wrong("kind", kind, &format!("one of {}{hint}", kinds().collect::<Vec<_>>().join(", ")))
+        };
+        let places = [Place::Uniform, Place::Zipf, Place::Sweep];
+        let unknown_place = || {
+            let hint = nearest::hint(place, places.map(Place::name));
+            wrong("place", place, &format!("uniform, zipf or sweep{hint}"))
+        };
+        let span_pages = parse_size(span)
+            .filter(|b| b.is_power_of_two() && *b >= PAGE_SIZE && b >> PAGE_SHIFT <= MAX_SPAN_PAGES)
+            .ok_or_else(|| wrong("span", span, "a power of two from 4KiB to 1GiB"))?
+            >> PAGE_SHIFT;
+        let overlap_percent = overlap
+            .strip_prefix('o')
+            .and_then(number)
+            .filter(|p| *p <= 100)
+            .ok_or_else(|| wrong("overlap", overlap, "o0 to o100"))?;
+        let nr_threads = threads
+            .strip_prefix('t')
+            .and_then(number)
+            .filter(|t| (1..=MAX_THREADS).contains(t))
+            .ok_or_else(|| wrong("threads", threads, &format!("t1 to t{MAX_THREADS}")))?;
+        let spec = ChurnSpec {
+            kind: ChurnKind::ALL.iter().copied().find(|k| k.name() == kind).ok_or_else(unknown_kind)?,
+            span_pages,
+            overlap_percent,
+            place: places.into_iter().find(|p| p.name() == place).ok_or_else(unknown_place)?,
+            dose: dose.parse()?,
+            threads: nr_threads,
+        };
+        // One spelling for each: ids are compared as text.
+        if spec.to_string() == s {
+            Ok(spec)
+        } else {
+            Err(ChurnError(format!("expected the spelling {spec}")))
+        }
+    }
+}
+
+fn number<T: FromStr>(s: &str) -> Option<T> {
+    s.parse().ok()
 }
 
 #[cfg(test)]
@@ -189,7 +265,25 @@ mod tests {
             "zap-2MiB-o100-uniform-max-t65",
             "unmap-2MiB-o100-uniform-max-t1",
         ] {
-            assert_eq!(name.parse::<ChurnSpec>(), Err(()), "{name}");
+            assert!(name.parse::<ChurnSpec>().is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_was_expected() {
+        for (name, message) in [
+            ("zapp-2MiB-o100-uniform-1000ps-t1", "kind \"zapp\": expected one of zap, mprotect"),
+            ("zapp-2MiB-o100-uniform-1000ps-t1", "did you mean zap?"),
+            ("zap-2MiB-o100-unifrom-1000ps-t1", "did you mean uniform?"),
+            ("zap-2MiB-o100-uniform-10000001ps-t1", "at most 10000000ps, which no machine reaches"),
+            ("zap-2MiB-o100-uniform-99999999999999999999ps-t1", "dose"),
+            ("zap-3MiB-o100-uniform-1000ps-t1", "span \"3MiB\": expected a power of two"),
+            ("zap-2048KiB-o100-uniform-1000ps-t1", "expected the spelling zap-2MiB-o100"),
+            ("zap", "expected none, or KIND-SPAN"),
+        ] {
+            let e = name.parse::<ChurnSpec>().unwrap_err().to_string();
+            assert!(e.contains(message), "{name}: {e}");
+        }
+        assert!("zap-2MiB-o100-uniform-10000000ps-t1".parse::<ChurnSpec>().is_ok());
     }
 }

@@ -1,13 +1,15 @@
 //! TOML to a checked definition.
 
-use super::{Definition, DefinitionError, Grid, parse_size};
-use crate::churn::{self, NO_CHURN};
+use super::{Definition, DefinitionError, Grid, POLICIES, Retry, parse_size};
+use crate::churn::{ChurnSpec, NO_CHURN};
+use crate::nearest::hint;
 use crate::request::{self, RequestKind};
-use crate::shape::{AbsentTables, Memory, ShapeSpec};
+use crate::shape::{BuildError, ShapeSpec};
 use core::ops::Range;
 use serde::Deserialize;
 use toml::Spanned;
 use walker::backend::Capability;
+use walker::request::Wish;
 
 /// Largest size of a definition: what four levels of tables leave room for beside everything else.
 const MAX_SIZE: u64 = 16 << 40;
@@ -24,7 +26,9 @@ struct Raw {
     #[serde(default)]
     requires: Vec<Spanned<String>>,
     requests: Spanned<Vec<Spanned<String>>>,
-    shape: Spanned<RawShape>,
+    shape: Spanned<ShapeSpec>,
+    retry: Option<Spanned<String>>,
+    attempts: Option<Spanned<u32>>,
     #[serde(default)]
     smoke: RawGrid,
     #[serde(default)]
@@ -44,50 +48,6 @@ struct RawGrid {
     walkers: Option<Vec<Spanned<u32>>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-enum RawShape {
-    #[serde(rename = "dense_4k")]
-    Dense4k(Dense4k),
-    #[serde(rename = "dense_2m")]
-    Dense2m(Dense2m),
-    #[serde(rename = "after_fork")]
-    AfterFork(AfterFork),
-    #[serde(rename = "absent_4k")]
-    Absent4k(Absent4k),
-    #[serde(rename = "captured")]
-    Captured(Captured),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Dense4k {
-    run_pages: Spanned<u64>,
-    #[serde(default)]
-    memory: Memory,
-}
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Dense2m {}
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AfterFork {
-    run_pages: Spanned<u64>,
-    broken_permille: Spanned<u16>,
-    #[serde(default)]
-    memory: Memory,
-}
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Absent4k {
-    tables: AbsentTables,
-}
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Captured {
-    name: Spanned<String>,
-}
-
 /// Where in the file something stands.
 struct Source<'a> {
     file: &'a str,
@@ -101,52 +61,82 @@ impl Source<'_> {
     fn error(&self, span: Range<usize>, message: String) -> DefinitionError {
         DefinitionError { file: self.file.to_owned(), line: self.line(span.start), message }
     }
-    fn run_pages(&self, run: &Spanned<u64>) -> Result<u64, DefinitionError> {
-        match *run.get_ref() {
-            n if n.is_power_of_two() && n <= 512 => Ok(n),
-            n => {
-                Err(self
-                    .error(run.span(), format!("run_pages is {n}: expected a power of two from 1 to 512")))
+    /// What the reader of TOML says, in our words: the name of the key where the message leaves it out, and the valid
+    /// name that is nearest to an unknown one.
+    fn read_error(&self, e: &toml::de::Error) -> DefinitionError {
+        let span = e.span().unwrap_or(0..0);
+        let mut message = e.message().trim_end().replace('\n', "; ");
+        if message.starts_with("is ") {
+            let before = &self.text[..span.start.min(self.text.len())];
+            let line = before.rsplit('\n').next().unwrap_or_default();
+            if let Some((key, _)) = line.split_once('=') {
+                message = format!("{} {message}", key.trim());
             }
         }
+        // The reader of TOML has words of its own for unknown keys of an enum's variant.
+        let unexpected = message.strip_prefix("unexpected keys in table: ");
+        if let Some((keys, known)) = unexpected.and_then(|rest| rest.split_once(", available keys:")) {
+            let key = keys.split(", ").next().unwrap_or_default();
+            let known: Vec<String> =
+                known.split(',').map(|k| format!("`{}`", k.trim())).filter(|k| k != "``").collect();
+            let expected =
+                if known.is_empty() { "none".to_owned() } else { format!("one of {}", known.join(", ")) };
+            message = format!("unknown field `{key}`, expected {expected}");
+        }
+        // Unknown names come as: unknown field `x`, expected one of `a`, `b`.
+        let mut names = message.split('`').skip(1).step_by(2);
+        if let Some(unknown) = names.next() {
+            let hint = hint(unknown, names);
+            message += &hint;
+        }
+        self.error(span, message)
     }
-    fn shape(&self, raw: &RawShape) -> Result<ShapeSpec, DefinitionError> {
-        Ok(match raw {
-            RawShape::Dense4k(d) => {
-                ShapeSpec::Dense4k { run_pages: self.run_pages(&d.run_pages)?, memory: d.memory }
-            }
-            RawShape::Dense2m(Dense2m {}) => ShapeSpec::Dense2m,
-            RawShape::AfterFork(a) => {
-                let broken_permille = *a.broken_permille.get_ref();
-                if broken_permille > 1000 {
-                    let message = format!("broken_permille is {broken_permille}: expected 0 to 1000");
-                    return Err(self.error(a.broken_permille.span(), message));
-                }
-                let run_pages = self.run_pages(&a.run_pages)?;
-                ShapeSpec::AfterFork { run_pages, broken_permille, memory: a.memory }
-            }
-            RawShape::Absent4k(a) => ShapeSpec::Absent4k { tables: a.tables },
-            RawShape::Captured(c) => ShapeSpec::embedded(c.name.get_ref()).ok_or_else(|| {
-                let names: Vec<_> = crate::shape::captured::NAMES.to_vec();
-                let message =
-                    format!("no captured shape {:?}: expected one of {}", c.name.get_ref(), names.join(", "));
-                self.error(c.name.span(), message)
-            })?,
-        })
+    /// The shape, if its parameters go together.
+    fn shape(&self, raw: Spanned<ShapeSpec>) -> Result<ShapeSpec, DefinitionError> {
+        let Some((key, message)) = raw.get_ref().contradiction() else { return Ok(raw.into_inner()) };
+        // The table is known, the line of the key is looked for in it.
+        let start = raw.span().start;
+        let after = self.text.get(start..).unwrap_or_default();
+        let at = after.find(key).map_or(start, |found| start + found);
+        Err(self.error(at..at, message))
     }
-    fn grid(&self, raw: &RawGrid, shape: &ShapeSpec) -> Result<Grid, DefinitionError> {
+    fn retry(&self, raw: &Raw) -> Result<Retry, DefinitionError> {
+        let mut retry = Retry::default();
+        if let Some(name) = &raw.retry {
+            retry.policy = Retry::parse_policy(name.get_ref()).ok_or_else(|| {
+                let names = POLICIES.map(|(n, _)| n).join(", ");
+                self.error(name.span(), format!("retry {:?}: expected one of {names}", name.get_ref()))
+            })?;
+        }
+        if let Some(attempts) = &raw.attempts {
+            retry.attempts = *attempts.get_ref();
+            if retry.attempts == 0 {
+                let message = "attempts is 0: expected 1 or more, or nothing for no limit".to_owned();
+                return Err(self.error(attempts.span(), message));
+            }
+        }
+        Ok(retry)
+    }
+    fn grid(
+        &self,
+        raw: &RawGrid,
+        shape: &ShapeSpec,
+        requests: &[RequestKind],
+    ) -> Result<Grid, DefinitionError> {
         let mut grid = Grid::default();
         let unit = shape.unit_bytes();
         for size in &raw.sizes {
             let text = size.get_ref();
-            let ok =
-                |b: &u64| shape.own_size().is_none() && *b != 0 && b.is_multiple_of(unit) && *b <= MAX_SIZE;
-            let bytes = parse_size(text).filter(ok).ok_or_else(|| {
-                let expected = match shape.own_size() {
-                    Some(_) => "no sizes, this shape has its own".to_owned(),
-                    None => format!("a multiple of {} up to 16TiB, like 2MiB", super::size_name(unit)),
-                };
-                self.error(size.span(), format!("size {text:?}: expected {expected}"))
+            let refuse = |why: String| self.error(size.span(), format!("size {text:?}: {why}"));
+            if shape.own_size().is_some() {
+                return Err(refuse("expected no sizes, this shape has its own".to_owned()));
+            }
+            let expected =
+                || format!("expected a multiple of {} up to 16TiB, like 2MiB", super::size_name(unit));
+            let bytes = parse_size(text).filter(|b| *b <= MAX_SIZE).ok_or_else(|| refuse(expected()))?;
+            shape.check_size(bytes).map_err(|e| match e {
+                BuildError::Misfit { why, .. } => refuse(why),
+                _ => refuse(expected()),
             })?;
             self.ascends(&grid.sizes, bytes, size.span(), "sizes")?;
             grid.sizes.push(bytes);
@@ -173,10 +163,21 @@ impl Source<'_> {
         }
         for name in raw.churn.iter().flatten() {
             let text = name.get_ref().as_str();
-            let churn = if text == NO_CHURN { Some(None) } else { text.parse().ok().map(Some) };
-            let churn = churn.filter(|c| !grid.churn.contains(c)).ok_or_else(|| {
-                self.error(name.span(), format!("churn {text:?}: expected, each once, {}", churn::EXPECTED))
-            })?;
+            let refuse = |why: String| self.error(name.span(), format!("churn {text:?}: {why}"));
+            let churn = match text {
+                NO_CHURN => None,
+                _ => Some(text.parse::<ChurnSpec>().map_err(|e| refuse(e.to_string()))?),
+            };
+            if grid.churn.contains(&churn) {
+                return Err(refuse("stands there already: expected each once".to_owned()));
+            }
+            if let Some(spec) = churn {
+                let sizes = grid.sizes.iter().find_map(|size| spec.refusal(shape, *size));
+                let asked = requests.iter().find_map(|request| spec.refuses_request(*request));
+                if let Some(why) = sizes.or(asked) {
+                    return Err(refuse(why.to_string()));
+                }
+            }
             grid.churn.push(churn);
         }
         for walkers in raw.walkers.iter().flatten() {
@@ -218,10 +219,7 @@ impl Source<'_> {
 /// [`DefinitionError`] with the line and what was expected there.
 pub fn parse(text: &str, file: &str) -> Result<Definition, DefinitionError> {
     let source = Source { file, text };
-    let raw: Raw = toml::from_str(text).map_err(|e| {
-        let message = e.message().trim_end().replace('\n', "; ");
-        source.error(e.span().unwrap_or(0..0), message)
-    })?;
+    let raw: Raw = toml::from_str(text).map_err(|e| source.read_error(&e))?;
     let id = raw.id.get_ref();
     let fits = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_';
     if id.is_empty() || id.len() > 64 || !id.bytes().all(fits) {
@@ -237,10 +235,12 @@ pub fn parse(text: &str, file: &str) -> Result<Definition, DefinitionError> {
     for name in &raw.requires {
         let capability = Capability::parse(name.get_ref()).filter(|c| !requires.contains(c));
         requires.push(capability.ok_or_else(|| {
+            let names = Capability::ALL.map(Capability::name);
+            let hint = hint(name.get_ref(), names);
             let message = format!(
-                "capability {:?}: expected, each once, snapshot, fault, per_page_request, permission, order, compound, \
-                 device_private, cross_vma or unlocked",
-                name.get_ref()
+                "capability {:?}: expected, each once, one of {}{hint}",
+                name.get_ref(),
+                names.join(", ")
             );
             source.error(name.span(), message)
         })?);
@@ -249,7 +249,9 @@ pub fn parse(text: &str, file: &str) -> Result<Definition, DefinitionError> {
     for name in raw.requests.get_ref() {
         let kind = name.get_ref().parse().ok().filter(|k| !requests.contains(k));
         requests.push(kind.ok_or_else(|| {
-            let message = format!("request {:?}: expected, each once, {}", name.get_ref(), request::EXPECTED);
+            let hint = hint(name.get_ref(), request::LIKE);
+            let message =
+                format!("request {:?}: expected, each once, {}{hint}", name.get_ref(), request::EXPECTED);
             source.error(name.span(), message)
         })?);
     }
@@ -257,11 +259,25 @@ pub fn parse(text: &str, file: &str) -> Result<Definition, DefinitionError> {
         let message = format!("no requests: expected at least one of {}", request::EXPECTED);
         return Err(source.error(raw.requests.span(), message));
     }
-    let shape = source.shape(raw.shape.get_ref())?;
+    let retry = source.retry(&raw)?;
+    let shape = source.shape(raw.shape)?;
+    for (name, kind) in raw.requests.get_ref().iter().zip(&requests) {
+        let allowed = shape.allows();
+        if kind.strongest().or(allowed) != allowed {
+            let what = match allowed {
+                Wish::None => "only be looked at: expected snapshot",
+                _ => "not be written everywhere: expected requests to read",
+            };
+            return Err(
+                source.error(name.span(), format!("request {:?}: this shape can {what}", name.get_ref()))
+            );
+        }
+    }
     Ok(Definition {
-        smoke: source.grid(&raw.smoke, &shape)?,
-        quick: source.grid(&raw.quick, &shape)?,
-        full: source.grid(&raw.full, &shape)?,
+        smoke: source.grid(&raw.smoke, &shape, &requests)?,
+        quick: source.grid(&raw.quick, &shape, &requests)?,
+        full: source.grid(&raw.full, &shape, &requests)?,
+        retry,
         id: raw.id.into_inner(),
         title: raw.title.into_inner(),
         analysis: raw.analysis.into_inner(),

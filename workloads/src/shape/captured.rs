@@ -5,13 +5,15 @@
 //! neighbours within a run and shuffled between runs: a capture says where physical memory breaks, not where it lies.
 //!
 //! Pages that another process maps too get a child that maps them. What the capture cannot tell (the write bit) is
-//! inferred by [`ShapeVma::likely_writable`]. What the model cannot express yet is left out and counted:
-//! [`Built::left_out`].
+//! inferred by [`ShapeVma::likely_writable`]. Reserves of more than 2 GiB, without a right and without a table, shrink to
+//! 2 to 4 MiB: a browser's terabyte of them would be all that a walk does. What the model cannot express is left out and
+//! counted: [`Built::left_out`].
 
-use super::machine::{START, system};
+use super::machine::{START, system_with};
 use super::{BuildError, Built, EntryCounts, Undo};
 use crate::capture::{Leaf, PageFlags, PageState, Prot, Run, Shape, ShapeKind, ShapeVma, ThpAdvice};
 use crate::random::{Permutation, Purpose, generator};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use walker::addr::{PAGE_SHIFT, PAGES_PER_PMD, PMD_ORDER, PageRange, Pfn, VirtAddr};
 use walker::arch::entry::MARKER_GUARD;
@@ -21,7 +23,7 @@ use walker::mm::Mm;
 use walker::mm::build::Builder;
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
-use walker::mm::system::{File, System, ThpMode};
+use walker::mm::system::{File, Settings, System, ThpMode};
 use walker::mm::vma::VmFlags;
 
 macro_rules! embedded {
@@ -31,7 +33,17 @@ macro_rules! embedded {
         const FILES: &[&[u8]] = &[$(include_bytes!(concat!("../../captured/", $name, ".shape.gz"))),*];
     };
 }
-embedded!["interpreter", "jvm_thp", "kv_bgsave", "prefork_worker"];
+embedded![
+    "browser",
+    "cache",
+    "compiler",
+    "database",
+    "interpreter",
+    "jvm_thp",
+    "kv_bgsave",
+    "prefork_worker",
+    "training"
+];
 
 /// The embedded shape called `name`.
 pub(super) fn embedded(name: &str) -> Option<Shape> {
@@ -46,15 +58,35 @@ pub struct Layout {
     shape: Shape,
     starts: Vec<VirtAddr>,
     end: VirtAddr,
+    /// Pages of reserves that were cut off.
+    shortened: u64,
+}
+
+/// Longer reserves are shortened.
+const LONGEST_RESERVE: u64 = 2 << 30 >> PAGE_SHIFT;
+
+/// Shortens the reserves in `vma`, by whole 2 MiB spans. Returns by how many pages.
+fn shorten_reserves(vma: &mut ShapeVma) -> u64 {
+    let before = vma.nr_pages;
+    if vma.prot.is_empty() {
+        for run in vma.runs.iter_mut().filter(|r| r.state == PageState::Hole && r.nr_pages > LONGEST_RESERVE)
+        {
+            let kept = PAGES_PER_PMD + run.nr_pages % PAGES_PER_PMD;
+            vma.nr_pages -= run.nr_pages - kept;
+            run.nr_pages = kept;
+        }
+    }
+    before - vma.nr_pages
 }
 
 impl Layout {
     /// Places the VMAs.
-    pub fn new(shape: Shape) -> Layout {
+    pub fn new(mut shape: Shape) -> Layout {
+        let mut shortened = 0;
         let mut starts = Vec::with_capacity(shape.vmas.len());
         let mut end = START;
         let mut old_end = 0;
-        for vma in &shape.vmas {
+        for vma in &mut shape.vmas {
             let first = vma.start >> PAGE_SHIFT;
             // Where the VMA before still has pages in the same 2 MiB span, the gap is kept, else the next span begins.
             let gap = if old_end != 0 && (old_end - 1) / PAGES_PER_PMD == first / PAGES_PER_PMD {
@@ -63,14 +95,15 @@ impl Layout {
                 let page = end.get() >> PAGE_SHIFT;
                 page.next_multiple_of(PAGES_PER_PMD) - page + first % PAGES_PER_PMD
             };
-            let start = end.add_pages(gap);
+            let start = aligned(vma, end.add_pages(gap));
             starts.push(start);
-            end = start.add_pages(vma.nr_pages);
             old_end = first + vma.nr_pages;
+            shortened += shorten_reserves(vma);
+            end = start.add_pages(vma.nr_pages);
         }
-        Layout { shape, starts, end }
+        Layout { shape, starts, end, shortened }
     }
-    /// The shape as captured.
+    /// The shape as captured, but for reserves that were shortened.
     pub const fn shape(&self) -> &Shape {
         &self.shape
     }
@@ -84,16 +117,25 @@ impl Layout {
     }
 }
 
-const HUGETLB: &str = "hugetlb VMAs: not mapped";
+/// Where a VMA may start: huge pages of 1 GiB need more than the place within 2 MiB.
+fn aligned(vma: &ShapeVma, start: VirtAddr) -> VirtAddr {
+    match vma.kind {
+        ShapeKind::Hugetlb { leaf: Leaf::Pud } => {
+            VirtAddr::new(start.get().next_multiple_of(walker::addr::PUD_SIZE))
+        }
+        _ => start,
+    }
+}
+
 const SPECIAL: &str = "vdso and driver VMAs: not mapped";
-const SWAP: &str = "swap, migration, device and poison entries: none entries instead";
+const SHARED_SWAP: &str = "swap entries of shared memory: none entries instead";
 const PUD_LEAF: &str = "PUD leaves outside hugetlb: holes instead";
 const FILE: &str = "pages of files on a disk: of a tmpfs file instead";
+const RESERVE: &str = "reserves of more than 2 GiB: shortened";
 
 /// Why a whole VMA cannot be built.
 const fn unmappable(kind: ShapeKind) -> Option<&'static str> {
     match kind {
-        ShapeKind::Hugetlb { .. } => Some(HUGETLB),
         ShapeKind::Special => Some(SPECIAL),
         _ => None,
     }
@@ -114,8 +156,20 @@ impl LeftOut {
 
 pub(super) fn build(layout: &Layout, seed: u64) -> Result<Built, BuildError> {
     let range = layout.range();
-    let mapped = layout.shape.summary().nr_mapped;
-    let system = system(mapped.max(range.nr_pages() / 64), 2, ThpMode::Madvise)?;
+    let summary = layout.shape.summary();
+    let huge = |leaf: Leaf| {
+        let of = |v: &&ShapeVma| v.kind == ShapeKind::Hugetlb { leaf };
+        layout.shape.vmas.iter().filter(of).map(|v| v.nr_pages >> leaf.order()).sum()
+    };
+    let settings = Settings {
+        thp: ThpMode::Madvise,
+        swap_slots: (summary.nr_swap + 4 * PAGES_PER_PMD).next_multiple_of(PAGES_PER_PMD),
+        hugetlb_2m: huge(Leaf::Pmd),
+        hugetlb_1g: huge(Leaf::Pud),
+        ..Settings::default()
+    };
+    let system = system_with(summary.nr_mapped.max(range.nr_pages() / 64), 2, settings)?;
+    let first_slot = system.swap.alloc_extent(summary.nr_swap, 0).ok_or(BuildError::Frames)?;
     let mm = Mm::new(&system, Geometry::FourLevel)?;
     let mut left_out = LeftOut::default();
     let mut expected = EntryCounts::default();
@@ -147,6 +201,9 @@ pub(super) fn build(layout: &Layout, seed: u64) -> Result<Built, BuildError> {
         child: child.as_ref().map(|c| c.build()),
         expected: &mut expected,
         left_out: &mut left_out,
+        next_slot: first_slot,
+        holes: Vec::new(),
+        tables: BTreeSet::new(),
     };
     let mut first_run = 0;
     for (vma, start) in layout.shape.vmas.iter().zip(&layout.starts) {
@@ -160,9 +217,13 @@ pub(super) fn build(layout: &Layout, seed: u64) -> Result<Built, BuildError> {
             }
         }
     }
+    out.count_holes();
     drop(out);
+    if layout.shortened > 0 {
+        left_out.add(layout.shortened, RESERVE);
+    }
     let children = child.into_iter().collect();
-    Ok(Built { system, mm, range, children, expected, left_out: left_out.0, undo: Undo::Rebuild })
+    Ok(Built { children, left_out: left_out.0, ..Built::new(system, mm, range, expected, Undo::Rebuild) })
 }
 
 /// An anonymous page without any of these is mapped by another process too.
@@ -181,6 +242,7 @@ fn map(system: &Arc<System>, mm: &Mm, vma: &ShapeVma, range: PageRange) -> Resul
         file.truncate(range.nr_pages()).map(|()| file)
     };
     let kind = match (vma.kind, vma.shared) {
+        (ShapeKind::Hugetlb { leaf }, shared) => MapKind::Hugetlb { order: leaf.order(), shared },
         (ShapeKind::File | ShapeKind::Shmem, false) => MapKind::FilePrivate(file()?),
         (_, false) => MapKind::Anon,
         (_, true) => MapKind::FileShared { file: file()?, writable: true },
@@ -190,7 +252,8 @@ fn map(system: &Arc<System>, mm: &Mm, vma: &ShapeVma, range: PageRange) -> Resul
         PageState::Present { flags, .. } => !flags.intersects(PageFlags::FILE | PageFlags::ZERO),
         _ => false,
     };
-    if vma.runs.iter().any(|r| is_anon(r.state)) {
+    let hugetlb = matches!(vma.kind, ShapeKind::Hugetlb { .. });
+    if !hugetlb && vma.runs.iter().any(|r| is_anon(r.state)) {
         mm.build().anon_prepare(range.start());
     }
     match vma.thp {
@@ -204,7 +267,11 @@ fn map(system: &Arc<System>, mm: &Mm, vma: &ShapeVma, range: PageRange) -> Resul
 /// The first frame of each run that is mapped by PTEs: all runs in one extent, in shuffled order.
 fn frames_of_runs(layout: &Layout, system: &System, seed: u64) -> Result<Vec<Pfn>, BuildError> {
     let length = |vma: &ShapeVma, run: &Run| {
-        let own = run.state.has_frames() && run.state.leaf() == Leaf::Pte && unmappable(vma.kind).is_none();
+        let hugetlb = matches!(vma.kind, ShapeKind::Hugetlb { .. });
+        let own = run.state.has_frames()
+            && run.state.leaf() == Leaf::Pte
+            && unmappable(vma.kind).is_none()
+            && !hugetlb;
         if own { run.nr_pages } else { 0 }
     };
     let vmas = &layout.shape.vmas;
@@ -230,6 +297,17 @@ struct Writer<'a> {
     child: Option<Builder<'a>>,
     expected: &'a mut EntryCounts,
     left_out: &'a mut LeftOut,
+    next_slot: u64,
+    /// Runs without a table of their own.
+    holes: Vec<PageRange>,
+    /// 2 MiB spans with one.
+    tables: BTreeSet<u64>,
+}
+
+/// The 2 MiB spans that `range` lies in.
+fn spans(range: PageRange) -> core::ops::Range<u64> {
+    let page = |addr: VirtAddr| addr.get() >> PAGE_SHIFT;
+    page(range.start()) / PAGES_PER_PMD..page(range.end()).div_ceil(PAGES_PER_PMD)
 }
 
 impl Writer<'_> {
@@ -241,19 +319,26 @@ impl Writer<'_> {
         first: Pfn,
     ) -> Result<(), BuildError> {
         let n = range.nr_pages();
+        if let ShapeKind::Hugetlb { leaf } = vma.kind {
+            return self.hugetlb_pages(vma, range, state, leaf);
+        }
+        if state != PageState::Hole && state.leaf() == Leaf::Pte {
+            self.tables.extend(spans(range));
+        }
         match state {
-            PageState::Hole => self.expected.hole += n,
+            PageState::Hole => self.holes.push(range),
+            PageState::Swap { flags } if !vma.shared => self.swapped(range, flags)?,
             PageState::None | PageState::Swap { .. } => {
                 self.parent.empty_tables(range)?;
                 self.expected.none += n;
                 if state != PageState::None {
-                    self.left_out.add(n, SWAP);
+                    self.left_out.add(n, SHARED_SWAP);
                 }
             }
             PageState::Guard => {
                 let guard = SwpEntry::new(SwpType::PteMarker, MARKER_GUARD).entry();
                 self.parent.ptes(range, |_| guard)?;
-                self.expected.special += n;
+                self.expected.poison += n;
             }
             PageState::Present { leaf: Leaf::Pud, .. } => {
                 self.expected.hole += n;
@@ -264,6 +349,63 @@ impl Writer<'_> {
             }
             PageState::Present { leaf: Leaf::Pmd, flags } => self.huge_pages(vma, range, state, flags)?,
         }
+        Ok(())
+    }
+
+    /// A hole in a span that another run has a table for is none entries of that table. A process that is at work while it
+    /// is captured shows such.
+    fn count_holes(&mut self) {
+        for hole in &self.holes {
+            for span in spans(*hole) {
+                let (first, last) = (span * PAGES_PER_PMD, (span + 1) * PAGES_PER_PMD);
+                let (low, high) = (hole.start().get() >> PAGE_SHIFT, hole.end().get() >> PAGE_SHIFT);
+                let n = high.min(last) - low.max(first);
+                *if self.tables.contains(&span) {
+                    &mut self.expected.none
+                } else {
+                    &mut self.expected.hole
+                } += n;
+            }
+        }
+    }
+
+    /// Slots in a row for pages in a row. That a page was exclusive when it went out is not shown: here it was.
+    fn swapped(&mut self, range: PageRange, flags: PageFlags) -> Result<(), BuildError> {
+        let first = self.next_slot;
+        self.next_slot += range.nr_pages();
+        self.parent.ptes(range, |i| {
+            let e = SwpEntry::new(SwpType::Swap, first + i).entry().with_swp_exclusive(true);
+            e.with_swp_soft_dirty(flags.contains(PageFlags::SOFT_DIRTY))
+                .with_swp_uffd_wp(flags.contains(PageFlags::UFFD_WP))
+        })?;
+        self.expected.swap += range.nr_pages();
+        Ok(())
+    }
+
+    fn hugetlb_pages(
+        &mut self,
+        vma: &ShapeVma,
+        range: PageRange,
+        state: PageState,
+        leaf: Leaf,
+    ) -> Result<(), BuildError> {
+        let n = range.nr_pages();
+        if !state.is_present() {
+            // No table below, whatever the capture calls it.
+            self.expected.hole += n;
+            return Ok(());
+        }
+        let writable = vma.likely_writable(state);
+        for i in (0..n).step_by(leaf.nr_pages() as usize) {
+            self.parent.hugetlb_page(range.start().add_pages(i), writable)?;
+        }
+        let to = match (leaf, vma.prot.is_empty(), writable) {
+            (_, true, _) => &mut self.expected.protnone,
+            (Leaf::Pud, ..) => &mut self.expected.pud,
+            (_, _, true) => &mut self.expected.pmd_rw,
+            (_, _, false) => &mut self.expected.pmd_ro,
+        };
+        *to += n;
         Ok(())
     }
 

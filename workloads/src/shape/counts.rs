@@ -32,13 +32,19 @@ pub struct EntryCounts {
     pub swap: u64,
     /// Present for the kernel, denied to the processor (PROT_NONE, NUMA hint).
     pub protnone: u64,
-    /// Migration, device, poison and marker entries.
-    pub special: u64,
+    /// Under migration.
+    pub migration: u64,
+    /// In device memory, or a device's alone.
+    pub device: u64,
+    /// Poison entries, and markers that make every access fail.
+    pub poison: u64,
+    /// Present, but without a struct page (PFNMAP).
+    pub pfnmap: u64,
 }
 
 impl EntryCounts {
     /// Each count with its name, in a fixed order.
-    pub const fn named(&self) -> [(&'static str, u64); 13] {
+    pub const fn named(&self) -> [(&'static str, u64); 16] {
         [
             ("gap", self.gap),
             ("hole", self.hole),
@@ -52,7 +58,10 @@ impl EntryCounts {
             ("pud", self.pud),
             ("swap", self.swap),
             ("protnone", self.protnone),
-            ("special", self.special),
+            ("migration", self.migration),
+            ("device", self.device),
+            ("poison", self.poison),
+            ("pfnmap", self.pfnmap),
         ]
     }
     /// All pages.
@@ -69,6 +78,7 @@ impl EntryCounts {
             + self.pmd_zero
             + self.pud
             + self.protnone
+            + self.pfnmap
     }
     /// Counts what the tables of `mm` hold, under the mmap lock. For checking shapes, not backends.
     pub fn of(mm: &Mm, range: PageRange) -> EntryCounts {
@@ -98,12 +108,22 @@ impl EntryCounts {
         let to = if e.is_none() {
             if level == Level::Pte { &mut self.none } else { &mut self.hole }
         } else if e.is_swp() {
-            if e.swp().is_swap() { &mut self.swap } else { &mut self.special }
+            let swp = e.swp();
+            if swp.is_swap() {
+                &mut self.swap
+            } else if swp.is_migration() {
+                &mut self.migration
+            } else if swp.is_device_private() || swp.is_device_exclusive() {
+                &mut self.device
+            } else {
+                &mut self.poison
+            }
         } else if e.is_protnone() {
             &mut self.protnone
         } else {
             match level {
                 Level::Pte if e.is_special() && e.pfn() == mm.system().zero_pfn() => &mut self.pte_zero,
+                Level::Pte if e.is_special() => &mut self.pfnmap,
                 Level::Pte if e.is_write() => &mut self.pte_rw,
                 Level::Pte => &mut self.pte_ro,
                 Level::Pmd if kind() == PageKind::HugeZero => &mut self.pmd_zero,

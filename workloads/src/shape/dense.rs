@@ -55,12 +55,15 @@ impl Frames {
         if memory == Memory::Tables {
             return;
         }
-        for i in 0..nr_pages {
-            let pfn = self.get(i);
-            phys.page(pfn).set_index(first_index + i);
-            if memory == Memory::Data {
-                phys.zero(pfn, 0);
-            }
+        (0..nr_pages).for_each(|i| Frames::furnish_one(phys, self.get(i), first_index + i, memory));
+    }
+    /// Gives one frame what `memory` asks for.
+    pub(super) fn furnish_one(phys: &Phys, pfn: Pfn, index: u64, memory: Memory) {
+        if memory != Memory::Tables {
+            phys.page(pfn).set_index(index);
+        }
+        if memory == Memory::Data {
+            phys.zero(pfn, 0);
         }
     }
 }
@@ -85,7 +88,7 @@ pub(super) fn build_4k(size: u64, seed: u64, run_pages: u64, memory: Memory) -> 
     drop(builder);
     frames.furnish(&system.phys, nr_pages, first_index, memory);
     let expected = EntryCounts { pte_rw: nr_pages, ..EntryCounts::default() };
-    Ok(Built { system, mm, range, children: vec![], expected, left_out: vec![], undo: Undo::Steady })
+    Ok(Built::new(system, mm, range, expected, Undo::Steady))
 }
 
 pub(super) fn build_2m(size: u64, seed: u64) -> Result<Built, BuildError> {
@@ -106,7 +109,7 @@ pub(super) fn build_2m(size: u64, seed: u64) -> Result<Built, BuildError> {
     }
     drop(builder);
     let expected = EntryCounts { pmd_rw: nr_pages, ..EntryCounts::default() };
-    Ok(Built { system, mm, range, children: vec![], expected, left_out: vec![], undo: Undo::Steady })
+    Ok(Built::new(system, mm, range, expected, Undo::Steady))
 }
 
 pub(super) fn build_absent(size: u64, tables: AbsentTables) -> Result<Built, BuildError> {
@@ -126,7 +129,7 @@ pub(super) fn build_absent(size: u64, tables: AbsentTables) -> Result<Built, Bui
         AbsentTables::Missing => expected.hole = nr_pages,
     }
     let undo = Undo::Zap { unmap: tables == AbsentTables::Missing };
-    Ok(Built { system, mm, range, children: vec![], expected, left_out: vec![], undo })
+    Ok(Built::new(system, mm, range, expected, undo))
 }
 
 /// MADV_DONTNEED; or munmap and mmap again, which takes the tables away too.

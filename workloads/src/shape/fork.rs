@@ -68,12 +68,7 @@ pub(super) fn build(
         Some(copies) if sharing.is_broken(i) => {
             let pfn = copies.get(copy);
             copy += 1;
-            if memory != Memory::Tables {
-                phys.page(pfn).set_index(first_index + i);
-            }
-            if memory == Memory::Data {
-                phys.zero(pfn, 0);
-            }
+            Frames::furnish_one(phys, pfn, first_index + i, memory);
             with_frame(own, pfn)
         }
         _ => with_frame(shared, frames.get(i)),
@@ -94,5 +89,5 @@ pub(super) fn build(
     })?;
     let expected = EntryCounts { pte_rw: nr_broken, pte_ro: nr_pages - nr_broken, ..EntryCounts::default() };
     let undo = Undo::Share(sharing);
-    Ok(Built { system, mm, range, children: vec![child], expected, left_out: vec![], undo })
+    Ok(Built { children: vec![child], ..Built::new(system, mm, range, expected, undo) })
 }

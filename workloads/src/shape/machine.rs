@@ -17,10 +17,16 @@ pub(super) const START: VirtAddr = VirtAddr::new(16 << 40);
 
 /// A machine with room for `nr_pages` mapped pages, as many private copies, and tables for `nr_mms` address spaces.
 pub(super) fn system(nr_pages: u64, nr_mms: u64, thp: ThpMode) -> Result<Arc<System>, BuildError> {
+    system_with(nr_pages, nr_mms, Settings { thp, ..Settings::default() })
+}
+
+/// The same with other settings.
+pub(super) fn system_with(nr_pages: u64, nr_mms: u64, settings: Settings) -> Result<Arc<System>, BuildError> {
     // A PTE table a 512 pages and 1/512 of that above; blocks and gigabyte runs round up; lists of threads hold some.
     let tables = (nr_pages / 512 + nr_pages / (512 * 256) + 64) * nr_mms;
     let nr_frames = nr_pages * 2 + tables + 4 * PAGES_PER_PUD + (1 << 16);
-    let settings = Settings { thp, ..Settings::default() };
+    // Room to swap all of it out; slots cost nothing until they are used.
+    let settings = Settings { swap_slots: settings.swap_slots.max(nr_pages + 512), ..settings };
     Ok(System::new(PhysConfig { nr_frames, host_huge_pages: true }, settings)?)
 }
 

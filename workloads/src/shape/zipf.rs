@@ -12,7 +12,7 @@ const THETA: f64 = 0.99;
 
 /// Ranks 1..=n with probability proportional to rank^-THETA.
 #[derive(Clone, Copy, Debug)]
-struct Zipf {
+pub(crate) struct Zipf {
     n: f64,
     low: f64,
     high: f64,
@@ -20,11 +20,12 @@ struct Zipf {
 }
 
 impl Zipf {
-    fn new(n: u64) -> Zipf {
+    pub(crate) fn new(n: u64) -> Zipf {
         let n = n as f64;
         Zipf { n, low: area(1.5) - 1.0, high: area(n + 0.5), s: 2.0 - area_inverse(area(2.5) - density(2.0)) }
     }
-    fn sample(&self, rng: &mut Pcg64Mcg) -> u64 {
+    /// A rank.
+    pub(crate) fn sample(&self, rng: &mut Pcg64Mcg) -> u64 {
         loop {
             let u = self.high + random::unit(rng) * (self.low - self.high);
             let x = area_inverse(u);
@@ -67,7 +68,7 @@ fn ln(x: f64) -> f64 {
 }
 
 /// Exponential of a number in ±700, to a few units of the last place.
-fn exp(x: f64) -> f64 {
+pub(super) fn exp(x: f64) -> f64 {
     let k = (x / LN_2 + 0.5).floor();
     let r = x - k * LN_2;
     let mut sum = 1.0;

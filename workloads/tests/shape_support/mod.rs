@@ -1,5 +1,7 @@
 //! Looking at whole address spaces: hashes, comparison modulo frame numbers, teardown.
 
+#![allow(dead_code)] // each test file uses a part of it
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use walker::addr::{Level, PageRange, Pfn, VirtAddr};
@@ -14,6 +16,35 @@ use walker::mm::vma::VmFlags;
 use workloads::shape::Built;
 
 const PFN_BITS: u64 = 0x000f_ffff_ffff_f000;
+
+/// The frame that an entry maps or stands for, if it has one of its own.
+fn frame(e: Entry) -> Option<Pfn> {
+    if e.is_present() {
+        return (!e.is_special()).then(|| e.pfn());
+    }
+    let swp = e.swp();
+    let names_a_frame =
+        swp.is_migration() || swp.is_device_private() || swp.is_device_exclusive() || swp.is_hwpoison();
+    (e.is_swp() && names_a_frame).then(|| swp.pfn())
+}
+
+/// Everything that an entry says but the number of its frame or swap slot.
+fn without_frame(e: Entry) -> u64 {
+    if e.is_present() {
+        // Some are stored inverted: all bits of the frame go, whichever they are.
+        return e.bits() & !PFN_BITS;
+    }
+    if !e.is_swp() {
+        return e.bits();
+    }
+    let (swp, on) = (e.swp(), |bit, yes: bool| if yes { bit } else { 0 });
+    let kind = (swp.kind() as u64) << 8;
+    let marker = if swp.is_marker() { swp.offset() } else { 0 };
+    let aged = on(8, swp.is_migration() && swp.is_migration_young())
+        | on(16, swp.is_migration() && swp.is_migration_dirty());
+    let bits = on(1, e.is_swp_exclusive()) | on(2, e.is_swp_soft_dirty()) | on(4, e.is_swp_uffd_wp());
+    kind | aged | bits | marker << 16
+}
 
 pub(crate) fn pages(range: PageRange) -> impl Iterator<Item = VirtAddr> {
     (0..range.nr_pages()).map(move |i| range.start().add_pages(i))
@@ -68,14 +99,20 @@ pub(crate) fn raw_hash(built: &Built) -> u64 {
 pub(crate) fn leaf_hash(built: &Built) -> u64 {
     let is_leaf = |level: Level, e: Entry| level == Level::Pte || !e.is_table();
     let zero = built.system.zero_pfn();
-    let has_frame = |e: Entry| e.is_present() && e.pfn() != zero;
+    // Also the frames of entries without a struct page.
+    let frame = |e: Entry| frame(e).or(e.is_present().then(|| e.pfn())).filter(|pfn| *pfn != zero);
     let mms = std::iter::once(&built.mm).chain(&built.children);
     let leaves: Vec<_> = mms.flat_map(|mm| entries(mm)).filter(|(l, _, e)| is_leaf(*l, *e)).collect();
-    let lowest = leaves.iter().filter(|l| has_frame(l.2)).map(|l| l.2.pfn().get()).min().unwrap_or(0);
+    let lowest = leaves.iter().filter_map(|l| frame(l.2)).map(Pfn::get).min().unwrap_or(0);
     leaves.into_iter().fold(0xcbf2_9ce4_8422_2325, |h, (level, addr, e)| {
-        let frame = if has_frame(e) { e.pfn().get() - lowest + 1 } else { 0 };
-        let bits = if e.is_present() { e.bits() & !PFN_BITS } else { e.bits() };
-        mix(mix(mix(mix(h, level as u64), addr.get()), bits), frame)
+        let from_lowest = frame(e).map_or(0, |pfn| pfn.get() - lowest + 1);
+        // What a present entry says beside its frame, and all that any other says.
+        let bits = match frame(e) {
+            Some(_) if !e.is_present() => without_frame(e),
+            _ if e.is_present() => e.bits() & !PFN_BITS,
+            _ => e.bits(),
+        };
+        mix(mix(mix(mix(h, level as u64), addr.get()), bits), from_lowest)
     })
 }
 
@@ -90,6 +127,8 @@ pub(crate) struct PageState {
     order: u8,
     tail_distance: u64,
     exclusive: bool,
+    locked: bool,
+    owner: u64,
     index: u64,
 }
 
@@ -104,16 +143,22 @@ fn page_state(mm: &Mm, pfn: Pfn) -> PageState {
         order: page.order(),
         tail_distance: page.tail_distance(),
         exclusive: page.is_anon_exclusive(),
+        locked: page.is_locked(),
+        // Identities of files and VMAs count up: only a device's is a property.
+        owner: if page.kind() == PageKind::DevicePrivate { page.owner() } else { 0 },
         index: page.index(),
     }
 }
 
-/// Leaves of every address space with the struct pages behind them, for comparing before and after.
-pub(crate) fn states(built: &Built) -> Vec<BTreeMap<u64, (Entry, Vec<PageState>)>> {
+/// Leaves of every address space with the struct pages behind them, for comparing before and after. Of device memory only
+/// that it is there: a page that comes back to a device lies in another frame.
+pub(crate) fn states(built: &Built) -> Vec<BTreeMap<u64, (u64, Vec<PageState>)>> {
     let one = |mm: &Arc<Mm>| {
         let with_pages = |(level, addr, e): (Level, VirtAddr, Entry)| {
-            let nr = if e.is_present() && !e.is_special() { 1 << level.order() } else { 0 };
-            (addr.get(), (e, (0..nr).map(|i| page_state(mm, e.pfn().add(i))).collect()))
+            let pages = frame(e).map(|pfn| (0..1 << level.order()).map(move |i| page_state(mm, pfn.add(i))));
+            let moves = e.is_swp() && e.swp().is_device_private();
+            let bits = if moves { without_frame(e) } else { e.bits() };
+            (addr.get(), (bits, pages.into_iter().flatten().collect()))
         };
         let leaf = |(level, _, e): &(Level, VirtAddr, Entry)| *level == Level::Pte || !e.is_table();
         entries(mm).into_iter().filter(leaf).map(with_pages).collect()
@@ -134,17 +179,20 @@ pub(crate) fn assert_same(a: &Mm, b: &Mm, index: Index) {
     assert_eq!(left.len(), right.len(), "number of entries");
     for ((la, aa, ea), (lb, ab, eb)) in left.into_iter().zip(right) {
         assert_eq!((la, aa), (lb, ab));
-        assert_eq!(ea.is_present(), eb.is_present(), "{aa:?}");
-        if !ea.is_present() {
-            assert_eq!(ea, eb, "{aa:?}");
+        assert_eq!(without_frame(ea), without_frame(eb), "{la:?} {aa:?}: {ea:?} and {eb:?}");
+        if la > Level::Pte && ea.is_table() {
             continue;
         }
-        assert_eq!(ea.bits() & !PFN_BITS, eb.bits() & !PFN_BITS, "{la:?} {aa:?}: {ea:?} and {eb:?}");
-        if la > Level::Pte && ea.is_table() || ea.is_special() {
-            continue;
+        if ea.is_swp() && ea.swp().is_swap() {
+            let count = |mm: &Mm, e: Entry| mm.system().swap_count(e.swp().offset());
+            assert_eq!(count(a, ea), count(b, eb), "{aa:?}: names of the slot");
         }
+        let (Some(fa), Some(fb)) = (frame(ea), frame(eb)) else {
+            assert_eq!(frame(ea).is_some(), frame(eb).is_some(), "{aa:?}");
+            continue;
+        };
         for i in 0..1 << la.order() {
-            let (mut pa, mut pb) = (page_state(a, ea.pfn().add(i)), page_state(b, eb.pfn().add(i)));
+            let (mut pa, mut pb) = (page_state(a, fa.add(i)), page_state(b, fb.add(i)));
             if index == Index::Ignored {
                 (pa.index, pb.index) = (0, 0);
             }
@@ -159,8 +207,12 @@ pub(crate) fn assert_same(a: &Mm, b: &Mm, index: Index) {
 }
 
 pub(crate) fn empty_machine(thp: ThpMode) -> (Arc<System>, Arc<Mm>) {
-    let memory = PhysConfig { nr_frames: 1 << 16, host_huge_pages: false };
-    let system = System::new(memory, Settings { thp, ..Settings::default() }).unwrap();
+    machine_with(1 << 16, Settings { thp, ..Settings::default() })
+}
+
+pub(crate) fn machine_with(nr_frames: u64, settings: Settings) -> (Arc<System>, Arc<Mm>) {
+    let memory = PhysConfig { nr_frames, host_huge_pages: false };
+    let system = System::new(memory, settings).unwrap();
     let mm = Mm::new(&system, Geometry::FourLevel).unwrap();
     (system, mm)
 }
@@ -196,6 +248,11 @@ pub(crate) fn settle(built: &Built, used: u64) {
 
 /// Unmapping everything and dropping the address spaces gives every frame back.
 pub(crate) fn assert_torn_down(built: Built) {
+    assert_torn_down_but(built, 0);
+}
+
+/// The same for all but `kept` frames, which somebody outside the address spaces holds.
+pub(crate) fn assert_torn_down_but(built: Built, kept: u64) {
     let Built { ref system, ref mm, .. } = built;
     let system = Arc::clone(system);
     mm.munmap(built.range).unwrap();
@@ -205,7 +262,7 @@ pub(crate) fn assert_torn_down(built: Built) {
     );
     drop(built);
     // The zero page, and the huge one where it was needed.
-    let zero = 1 + system.huge_zero_pfn().map_or(0, |_| 512);
+    let zero = kept + 1 + system.huge_zero_pfn().map_or(0, |_| 512);
     for _ in 0..1000 {
         walker::memory::rcu::flush();
         if system.phys.nr_used() == zero {

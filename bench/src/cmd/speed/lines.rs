@@ -10,12 +10,15 @@ use workloads::shape::{AbsentTables, Memory, ShapeSpec};
 
 use crate::analysis::Clean;
 use crate::interrupt;
+use crate::measure::backend_member::MakeMember;
 use crate::measure::clock::Clock;
 use crate::measure::limits::Limit;
-use crate::measure::member::{FrameMember, LimitMember, MakeMember, Member, What};
+use crate::measure::member::{FrameMember, LimitMember, Member, What};
 use crate::measure::order::Rng;
-use crate::measure::runner::{Block, Plan, Stage, run_group};
+use crate::measure::runner::{Block, Mix, Plan, Session, Stage};
 use crate::measure::scene::Recipe;
+use crate::measure::watch::Watch;
+use crate::os::pinning;
 use crate::record::Sample;
 use crate::stats::Interval;
 
@@ -47,6 +50,22 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// A line without a figure.
+    pub(super) fn failed(what: &str, why: String) -> Line {
+        Line {
+            what: what.to_owned(),
+            who: String::new(),
+            value: None,
+            unit: "",
+            goal: None,
+            more_is_better: false,
+            met: None,
+            ns_per_page: None,
+            limit_ns_per_page: None,
+            noisy: false,
+            error: Some(why),
+        }
+    }
     /// `<= 1.5x decode`
     pub(super) fn goal_text(&self) -> String {
         let sign = if self.more_is_better { ">=" } else { "<=" };
@@ -128,6 +147,19 @@ pub(super) fn duels() -> Vec<Duel> {
 }
 
 impl Duel {
+    /// Snapshots of `shape`, 512 pages a call, against the barest loop over the same entries.
+    pub(super) fn snapshot(title: String, shape: ShapeSpec, size_bytes: u64, goal: f64) -> Duel {
+        Duel {
+            title,
+            shape,
+            size_bytes,
+            request: RequestKind::Snapshot,
+            call_pages: Some(512),
+            against: Against::Limit(Limit::Decode),
+            unit: "x decode",
+            goal,
+        }
+    }
     /// Measures it.
     ///
     /// # Errors
@@ -139,12 +171,14 @@ impl Duel {
             size_bytes: self.size_bytes,
             request: self.request,
             call_pages,
+            walkers: 1,
+            churn: None,
             seed,
         };
-        let mut stage = Stage::new(recipe).map_err(|e| anyhow!(e).context(self.title.clone()))?;
-        let make = MakeMember { call_pages, clock };
+        let mut stage = Stage::new(recipe, None).map_err(|e| anyhow!(e).context(self.title.clone()))?;
+        let make = MakeMember::plain(call_pages, clock);
         let mut members: Vec<Box<dyn Member>> =
-            WHO.iter().filter_map(|id| backends::dispatch(id, make)).collect();
+            WHO.iter().filter_map(|id| backends::dispatch(id, make.clone())).collect();
         let limit: Box<dyn Member> = match self.against {
             Against::Limit(limit) => Box::new(LimitMember::new(limit, call_pages, clock)),
             Against::Zeroing => Box::new(FrameMember::zeroing(clock)),
@@ -157,30 +191,45 @@ impl Duel {
             min_rounds: 9,
             max_rounds: 64,
             block: Duration::from_micros(500),
-            what: What::Call,
-            stages_every: 0,
+            mix: Mix::Only(What::Call),
+            check: true,
+            calls_multiple: 1,
+            seed,
         };
-        let (nr_pages, _) = stage.nr_pages_and_calls()?;
         let mut samples = Vec::new();
         let mut sink = |b: Block<'_>| {
             samples.push(Sample {
+                launch: 0,
                 group: self.title.clone(),
                 member: b.member.to_owned(),
                 round: b.round,
                 turn: b.turn,
                 what: b.what,
-                nr_pages: nr_pages * u64::from(b.sweeps),
-                nr_calls: 0,
+                nr_pages: b.nr_pages,
+                nr_calls: b.nr_calls,
                 block_ns: b.timing.ns,
+                thread_ns: Vec::new(),
                 stages: None,
-                involuntary_switches: b.switches,
+                involuntary_switches: b.timing.observed.switches,
+                stolen_ticks: b.stolen_ticks,
+                churn: None,
             });
             Ok(())
         };
-        let mut rng = Rng::new(seed, &self.title);
-        let outcomes = run_group(&mut stage, &mut members, &plan, &mut rng, &mut sink, &interrupt::is_asked)?;
-        let clean = Clean::new(&samples, What::Call);
-        let lines = outcomes.iter().filter(|o| o.is_backend).map(|o| {
+        let report = Session {
+            stage: &mut stage,
+            members: &mut members,
+            plan,
+            rng: Rng::new(seed, &self.title),
+            watch: &mut Watch::without_counters(),
+            walker_cpus: &pinning::allowed(),
+            churn_cpus: &[],
+            sink: &mut sink,
+            stop: &interrupt::is_asked,
+        }
+        .run()?;
+        let clean = Clean::of(&samples, What::Call);
+        let lines = report.outcomes.iter().filter(|o| o.is_backend).map(|o| {
             let value = clean.ratio(&o.name, &limit_name);
             Line {
                 what: self.title.clone(),

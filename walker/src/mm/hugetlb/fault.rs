@@ -8,10 +8,11 @@ use crate::counters::{Count, Counters};
 use crate::memory::Phys;
 use crate::memory::page::{PG_CACHED, PG_HWPOISON, PG_RESTORE_RESERVE};
 use crate::memory::table::Ptl;
-use crate::mm::Locked;
+use crate::mm::build::Builder;
 use crate::mm::fault::{FaultFlags, VmFault};
 use crate::mm::tables::Slot;
 use crate::mm::vma::{VmFlags, Vma};
+use crate::mm::{Errno, Locked};
 use crate::notifier::{Event, EventKind};
 use crate::sync::Ordering::*;
 use std::sync::Arc;
@@ -122,6 +123,17 @@ impl<'a> HugetlbFault<'a> {
         self.pool().put(self.phys(), head, 1);
     }
 
+    /// `hugetlb_add_to_page_cache`: the cache has a reference of its own.
+    fn add_to_page_cache(&self, head: Pfn) {
+        let (page, file) = (self.phys().page(head), &self.vma.hugetlb().file);
+        page.get(1);
+        page.clear(PG_RESTORE_RESERVE);
+        page.set(PG_CACHED);
+        page.set_owner(file.id);
+        page.set_index(self.index());
+        file.cache.lock().insert(self.index(), head);
+    }
+
     /// The rest of `hugetlb_add_new_anon_rmap`: from now on only a zap by the owner restores the reservation.
     fn new_anon(&self, head: Pfn) {
         let page = self.phys().page(head);
@@ -160,14 +172,7 @@ impl<'a> HugetlbFault<'a> {
             phys.zero(head, order);
             c.add(Count::BytesZeroed, 4096 << order);
             if vma.maps_shared() {
-                // hugetlb_add_to_page_cache
-                let page = phys.page(head);
-                page.get(1);
-                page.clear(PG_RESTORE_RESERVE);
-                page.set(PG_CACHED);
-                page.set_owner(h.file.id);
-                page.set_index(index);
-                h.file.cache.lock().insert(index, head);
+                self.add_to_page_cache(head);
             } else {
                 anon = true;
             }
@@ -316,4 +321,37 @@ fn add_rmap(phys: &Phys, head: Pfn) {
     let page = phys.page(head);
     page.add_entire_mappings(1);
     page.add_large_mappings(1);
+}
+
+impl Builder<'_> {
+    /// What a fault leaves behind at `addr` in a hugetlb VMA where nothing is, without zeroing the page: `hugetlb_no_page`,
+    /// and `hugetlb_wp` where a private page ends `writable`. A private page that does not counts as shared with somebody.
+    ///
+    /// # Errors
+    /// -ENOMEM out of huge pages or frames for tables.
+    pub fn hugetlb_page(&mut self, addr: VirtAddr, writable: bool) -> Result<(), Errno> {
+        let (mm, vmas) = self.parts();
+        let at = mm.locked(vmas);
+        let vma = vmas.find(addr).ok_or(Errno::Fault)?;
+        let slot = mm.lookup_alloc(addr, vma.hugetlb_level())?;
+        let f = HugetlbFault { at, vma, addr, slot, flags: FaultFlags::WRITE };
+        if !vma.maps_shared() {
+            at.prepare_anon_vma(vma);
+        }
+        let head = f.alloc(false).ok_or(Errno::NoMem)?;
+        if vma.maps_shared() {
+            f.add_to_page_cache(head);
+        }
+        let _guard = slot.lock();
+        debug_assert!(slot.read().is_none(), "an entry already stands at {addr:?}");
+        add_rmap(mm.phys(), head);
+        if !vma.maps_shared() {
+            f.new_anon(head);
+            if !writable {
+                mm.phys().clear_anon_exclusive(head);
+            }
+        }
+        slot.set(vma.make_huge(head, writable && vma.has(VmFlags::WRITE)));
+        Ok(())
+    }
 }

@@ -1,0 +1,160 @@
+//! A backend as a member: one walker on the launch's own thread, or several on a crew's.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Result, anyhow};
+use hdrhistogram::Histogram;
+use walker::backend::{Backend, Kind};
+use walker::backends::Visitor;
+use walker::mirror::RetryPolicy;
+use walker::mm::Errno;
+use workloads::definition::Retry;
+
+use super::clock::Clock;
+use super::crew::{Crew, Meeting};
+use super::lane::{Lane, LaneTiming, Work};
+use super::member::{Checked, Member, NOOP, Timing, Turn};
+use super::scene::Scene;
+use super::watch::{Observed, Watch};
+use crate::oracle;
+
+/// Collisions after which an operation counts as given up, whatever the definition says: a walker that starves must not
+/// hang the run.
+const STARVED: u32 = 1 << 14;
+
+/// Makes the member for the backend that it is dispatched to.
+#[derive(Clone)]
+pub(crate) struct MakeMember {
+    /// Pages a call.
+    pub(crate) call_pages: u64,
+    /// The clock of its spans.
+    pub(crate) clock: Clock,
+    /// After a collision.
+    pub(crate) retry: Retry,
+    /// Threads that walk; none for one walker on the calling thread.
+    pub(crate) crew: Option<Arc<Crew>>,
+    /// What its name has after the backend's.
+    pub(crate) suffix: &'static str,
+    /// Per cent of a block's calls that are done once more.
+    pub(crate) extra_percent: u64,
+}
+
+impl MakeMember {
+    /// One walker, nothing special.
+    pub(crate) fn plain(call_pages: u64, clock: Clock) -> MakeMember {
+        MakeMember { call_pages, clock, retry: Retry::default(), crew: None, suffix: "", extra_percent: 0 }
+    }
+}
+
+impl Visitor for MakeMember {
+    type Output = Box<dyn Member>;
+    fn visit<B: Backend>(self) -> Box<dyn Member> {
+        Box::new(BackendMember::<B>::new(self))
+    }
+}
+
+/// A backend with its walkers.
+pub(crate) struct BackendMember<B> {
+    name: String,
+    lanes: Arc<Vec<Mutex<Lane<B>>>>,
+    make: MakeMember,
+}
+
+fn lock<T>(lane: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A lane whose thread panicked has arrays of no promise, but no broken ones.
+    lane.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<B: Backend> BackendMember<B> {
+    fn new(make: MakeMember) -> Self {
+        let walkers = make.crew.as_ref().map_or(1, |crew| crew.len());
+        let lanes = (0..walkers).map(|_| Mutex::new(Lane::new(make.call_pages))).collect();
+        BackendMember { name: format!("{}{}", B::INFO.id, make.suffix), lanes: Arc::new(lanes), make }
+    }
+    fn together(
+        &self,
+        crew: &Crew,
+        scene: &Arc<Scene>,
+        work: Work,
+        counting: bool,
+    ) -> Result<Vec<(Result<LaneTiming, Errno>, Observed)>> {
+        let (lanes, scene) = (Arc::clone(&self.lanes), Arc::clone(scene));
+        let meeting = Meeting::new(crew.len());
+        crew.run(move |i, watch| {
+            let mut lane = lock(&lanes[i]);
+            watch.around(counting, || lane.block(&scene, i, &work, Some(&meeting)))
+        })
+    }
+}
+
+impl<B: Backend> Member for BackendMember<B> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn is_backend(&self) -> bool {
+        true
+    }
+    fn is_compared(&self) -> bool {
+        B::INFO.kind != Kind::Control || B::INFO.id == NOOP
+    }
+    fn block(&mut self, scene: &Arc<Scene>, turn: Turn, watch: &mut Watch) -> Result<Timing> {
+        let Turn { what, sweeps, window, batch, counting, churning } = turn;
+        let MakeMember { extra_percent, retry, clock, .. } = self.make;
+        let retry = Retry { attempts: retry.attempts.min(STARVED), ..retry };
+        let work = Work { what, sweeps, window, extra_percent, batch, retry, clock, churning };
+        let lanes = match &self.make.crew {
+            Some(crew) => self.together(crew, scene, work, counting)?,
+            None => {
+                let mut lane = lock(&self.lanes[0]);
+                vec![watch.around(counting, || lane.block(scene, 0, &work, None))]
+            }
+        };
+        let mut timing =
+            Timing { observed: Observed { switches: Some(0), ..Observed::default() }, ..Timing::default() };
+        let several = lanes.len() > 1;
+        for (lane, observed) in lanes {
+            let lane = lane.map_err(failed)?;
+            timing.ns += lane.ns;
+            if several {
+                timing.thread_ns.push(lane.ns);
+            }
+            if let Some(stages) = lane.stages {
+                timing.stages.get_or_insert_default().add(&stages);
+            }
+            timing.collisions.add(&lane.collisions);
+            timing.observed.add(observed);
+        }
+        Ok(timing)
+    }
+    fn checked(&mut self, scene: &Scene) -> Result<Option<Checked>> {
+        let mut checked = Checked::default();
+        let mut lane = lock(&self.lanes[0]);
+        for k in 0..scene.nr_calls() {
+            let request = scene.request(k);
+            scene
+                .mirror(scene.lane_of(k))
+                .refresh(&mut lane.backend, &request, RetryPolicy::Attempts(1 << 20), &mut checked.counts)
+                .map_err(failed)?;
+            // What says nothing cannot be wrong.
+            if B::INFO.id != NOOP {
+                let compared = oracle::check(scene.mm(), &request, |i| lane.backend.view(i), B::INFO.id);
+                let deviations = compared.map_err(|m| anyhow!(m))?;
+                checked.lost_wishes += deviations.lost_wishes;
+                checked.hints_reported += deviations.hints_reported;
+            }
+        }
+        Ok(Some(checked))
+    }
+    fn operations(&self) -> Option<Histogram<u64>> {
+        let mut all = lock(&self.lanes[0]).operations.clone();
+        for lane in &self.lanes[1..] {
+            // The same bounds: nothing to refuse.
+            let _ = all.add(&lock(lane).operations);
+        }
+        Some(all)
+    }
+}
+
+fn failed(e: Errno) -> anyhow::Error {
+    anyhow!("the call returned {e}")
+}

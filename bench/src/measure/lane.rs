@@ -1,0 +1,311 @@
+//! One walker of a backend: its arrays, and the loops that are timed.
+//!
+//! The loops are monomorphised for the backend. Inside a span they allocate nothing, take no lock of ours, call no
+//! system and dispatch nothing dynamically.
+
+use std::hint::black_box;
+use std::ops::Range;
+use std::sync::Arc;
+
+use hdrhistogram::Histogram;
+use walker::backend::Backend;
+use walker::counters::{Counters, NoCounts};
+use walker::mirror::Mirror;
+use walker::mm::Errno;
+use workloads::definition::Retry;
+
+use super::churn::{Churning, Tokens};
+use super::clock::Clock;
+use super::crew::Meeting;
+use super::member::What;
+use super::scene::{Scene, Window};
+use super::stages::{Collisions, Parts, Stages, Walked};
+use super::timed::Timed;
+
+/// Operations longer than this are recorded as this: ten seconds.
+const LONGEST_NS: u64 = 10_000_000_000;
+/// Values of the histogram are within 1 %.
+const DIGITS: u8 = 2;
+
+/// What one walker does in a block.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    /// What is timed.
+    pub(super) what: What,
+    /// Sweeps over the walker's window.
+    pub(super) sweeps: u32,
+    /// What of its share.
+    pub(super) window: Window,
+    /// Per cent of a block's calls that are done once more.
+    pub(super) extra_percent: u64,
+    /// Operations that are timed together when single operations are.
+    pub(super) batch: u64,
+    /// After a collision.
+    pub(super) retry: Retry,
+    /// The clock.
+    pub(super) clock: Clock,
+    /// What invalidates meanwhile.
+    pub(super) churning: Option<Arc<Churning>>,
+}
+
+/// What it took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LaneTiming {
+    /// Nanoseconds; with stages their sum.
+    pub(super) ns: u64,
+    /// Where stages were timed.
+    pub(super) stages: Option<Stages>,
+    /// Collisions.
+    pub(super) collisions: Collisions,
+}
+
+/// One walker.
+pub(super) struct Lane<B> {
+    pub(super) backend: B,
+    pub(super) operations: Histogram<u64>,
+}
+
+/// The calls of one walker.
+struct Share<'a> {
+    scene: &'a Scene,
+    mirror: &'a Mirror,
+    calls: Range<u64>,
+}
+
+impl<B: Backend> Lane<B> {
+    pub(super) fn new(call_pages: u64) -> Self {
+        // Bounds that are known to be valid: the histogram never grows.
+        let operations = Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).expect("bounds of a histogram");
+        Lane { backend: B::new(call_pages as usize), operations }
+    }
+
+    /// Does the work on share `lane` of the scene.
+    pub(super) fn block(
+        &mut self,
+        scene: &Scene,
+        lane: usize,
+        work: &Work,
+        meeting: Option<&Meeting>,
+    ) -> Result<LaneTiming, Errno> {
+        let share = Share { scene, mirror: scene.mirror(lane), calls: scene.window(lane, work.window) };
+        // Two instances of the loop: one that tells churn how far the walk is, and one that counts nothing. What is taken
+        // apart by the clock has one only: an addition a table is nothing beside the clock.
+        match &work.churning {
+            None => self.block_with(&share, work, meeting, || NoCounts),
+            Some(churning) => self.block_with(&share, work, meeting, || churning.tokens()),
+        }
+    }
+
+    fn block_with<C: Counters>(
+        &mut self,
+        share: &Share<'_>,
+        work: &Work,
+        meeting: Option<&Meeting>,
+        tokens: impl Fn() -> C,
+    ) -> Result<LaneTiming, Errno> {
+        let Some(meeting) = meeting else { return self.timed(share, work, tokens()) };
+        let done = self.together(share, work, meeting, tokens);
+        if done.is_err() {
+            meeting.leave();
+        }
+        done
+    }
+
+    /// With other walkers: all of them run while one is timed. Where a walk changes the tables, they only start
+    /// together: a call more would be other work.
+    fn together<C: Counters>(
+        &mut self,
+        share: &Share<'_>,
+        work: &Work,
+        meeting: &Meeting,
+        tokens: impl Fn() -> C,
+    ) -> Result<LaneTiming, Errno> {
+        let can_go_on = share.scene.can_repeat();
+        let mut calls = share.calls.clone().cycle();
+        let mut untimed = Walked { collisions: Collisions::default(), tokens: tokens() };
+        let mut one = |lane: &mut Self| {
+            if !can_go_on {
+                std::hint::spin_loop();
+                std::thread::yield_now();
+                return Ok(());
+            }
+            let Some(k) = calls.next() else { return Ok(()) };
+            lane.whole(share, k..k + 1, work.retry, &mut untimed)
+        };
+        meeting.begin(|| one(self))?;
+        let timing = self.timed(share, work, tokens())?;
+        meeting.end(|| one(self))?;
+        Ok(timing)
+    }
+
+    fn timed<C: Counters>(&mut self, share: &Share<'_>, work: &Work, tokens: C) -> Result<LaneTiming, Errno> {
+        let clock = work.clock;
+        let mut walked = Walked { collisions: Collisions::default(), tokens };
+        let start = clock.now();
+        match work.what {
+            What::Stages => {
+                let (stages, collisions) = self.staged(share, work)?;
+                return Ok(LaneTiming { ns: stages.sum(), stages: Some(stages), collisions });
+            }
+            What::Parts => {
+                let stages = self.parts(share, work, &mut walked)?.stages();
+                return Ok(LaneTiming { ns: stages.sum(), stages: Some(stages), ..LaneTiming::default() });
+            }
+            What::Call => self.calls(share, work)?,
+            What::Operations => self.operations(share, work, &mut walked)?,
+            What::Whole => self.wholes(share, work, &mut walked)?,
+        }
+        let ns = clock.span(start, clock.now());
+        Ok(LaneTiming { ns, stages: None, collisions: walked.collisions })
+    }
+
+    /// The calls, one after the other: the loop of everything that is timed as a whole.
+    #[inline(never)]
+    fn whole<C: Counters>(
+        &mut self,
+        share: &Share<'_>,
+        calls: Range<u64>,
+        retry: Retry,
+        walked: &mut Walked<C>,
+    ) -> Result<(), Errno> {
+        for k in calls {
+            let request = share.scene.request(k);
+            let Retry { policy, attempts } = retry;
+            let backend = &mut self.backend;
+            match share.mirror.refresh_bounded(backend, &request, policy, attempts, walked, &mut |_, _, _| {})
+            {
+                Ok(()) => {}
+                Err(Errno::Busy) => walked.collisions.given_up += 1,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn wholes<C: Counters>(
+        &mut self,
+        share: &Share<'_>,
+        work: &Work,
+        walked: &mut Walked<C>,
+    ) -> Result<(), Errno> {
+        for _ in 0..work.sweeps {
+            self.whole(share, share.calls.clone(), work.retry, walked)?;
+        }
+        let calls = share.calls.end - share.calls.start;
+        let mut extra = calls * u64::from(work.sweeps) * work.extra_percent / 100;
+        while extra > 0 {
+            let some = extra.min(calls);
+            self.whole(share, share.calls.start..share.calls.start + some, work.retry, walked)?;
+            extra -= some;
+        }
+        Ok(())
+    }
+
+    fn operations<C: Counters>(
+        &mut self,
+        share: &Share<'_>,
+        work: &Work,
+        walked: &mut Walked<C>,
+    ) -> Result<(), Errno> {
+        for _ in 0..work.sweeps {
+            let mut first = share.calls.start;
+            while first < share.calls.end {
+                let end = (first + work.batch).min(share.calls.end);
+                let start = work.clock.now();
+                self.whole(share, first..end, work.retry, walked)?;
+                let ns = work.clock.span(start, work.clock.now());
+                // The rest of a share is no whole batch.
+                if end - first == work.batch {
+                    self.operations.saturating_record(ns);
+                }
+                first = end;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn staged(&mut self, share: &Share<'_>, work: &Work) -> Result<(Stages, Collisions), Errno> {
+        let tokens = work.churning.as_ref().map_or_else(Tokens::none, |churning| churning.tokens());
+        // Arrays for no page: only to have something in its place meanwhile.
+        let backend = std::mem::replace(&mut self.backend, B::new(0));
+        let mut timed = Timed::start(backend, work.clock, tokens);
+        let mut outside = Collisions::default();
+        let mut all = || {
+            for _ in 0..work.sweeps {
+                for k in share.calls.clone() {
+                    timed.operation(share.mirror, &share.scene.request(k), work.retry, &mut outside)?;
+                }
+            }
+            Ok(())
+        };
+        let done = all();
+        let (backend, stages, inside) = timed.finish();
+        self.backend = backend;
+        outside.add(&inside);
+        done.map(|()| (stages, outside))
+    }
+
+    /// The three blocks of [`Parts`], one after the other.
+    fn parts<C: Counters>(
+        &mut self,
+        share: &Share<'_>,
+        work: &Work,
+        walked: &mut Walked<C>,
+    ) -> Result<Parts, Errno> {
+        let clock = work.clock;
+        let start = clock.now();
+        self.prepares(share, work);
+        let prepared = clock.now();
+        self.calls(share, work)?;
+        let called = clock.now();
+        self.wholes(share, work, walked)?;
+        let end = clock.now();
+        Ok(Parts {
+            prepare_ns: clock.span(start, prepared),
+            call_ns: clock.span(prepared, called),
+            whole_ns: clock.span(called, end),
+        })
+    }
+
+    #[inline(never)]
+    fn prepares(&mut self, share: &Share<'_>, work: &Work) {
+        for _ in 0..work.sweeps {
+            for k in share.calls.clone() {
+                self.backend.prepare(&share.scene.request(k), &mut NoCounts);
+                // Every one of them is done, also where the next one overwrites it.
+                black_box(&mut self.backend);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn calls(&mut self, share: &Share<'_>, work: &Work) -> Result<(), Errno> {
+        let walked = &mut Walked { collisions: Collisions::default(), tokens: NoCounts };
+        let mm: &walker::mm::Mm = share.scene.mm();
+        let sub = share.mirror.subscription();
+        for _ in 0..work.sweeps {
+            for k in share.calls.clone() {
+                let request = share.scene.request(k);
+                self.backend.prepare(&request, walked);
+                loop {
+                    let seq = mm.notifier.read_begin(sub);
+                    match self.backend.walk(mm, sub, seq, walked) {
+                        Ok(seq) => {
+                            let device = share.mirror.device();
+                            let again = black_box(sub.read_retry(seq));
+                            drop(device);
+                            if !again {
+                                break;
+                            }
+                        }
+                        Err(Errno::Busy | Errno::Again) => {}
+                        Err(e) => return Err(e),
+                    }
+                    self.backend.refill(&request, walked);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Results made up for tests: known effects under known noise.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{CellFacts, Results};
+use crate::measure::member::What;
+use crate::measure::order::Rng;
+use crate::measure::stages::Stages;
+use crate::questions::CellId;
+use crate::record::{Line, Run, Sample};
+
+/// Cells with their true ns a page; noise of rounds and launches in per cent.
+pub(crate) struct Made {
+    pub(crate) cells: Vec<(String, f64)>,
+    pub(crate) launches: u32,
+    pub(crate) rounds: u32,
+    pub(crate) round_percent: f64,
+    pub(crate) launch_percent: f64,
+    pub(crate) seed: u64,
+    pub(crate) counts: BTreeMap<String, u64>,
+}
+
+impl Made {
+    /// Quiet: nine launches of eight rounds, 1 % noise in a round, 0.3 % between launches.
+    pub(crate) fn new(cells: &[(&str, f64)]) -> Made {
+        Made {
+            cells: cells.iter().map(|(id, ns)| ((*id).to_owned(), *ns)).collect(),
+            launches: 9,
+            rounds: 8,
+            round_percent: 1.0,
+            launch_percent: 0.3,
+            seed: 1,
+            counts: BTreeMap::new(),
+        }
+    }
+    /// The same with every member taken for a backend.
+    pub(crate) fn results_of_anything(&self) -> Results {
+        let mut results = self.results();
+        for (id, _) in &self.cells {
+            results.cells.insert(CellId::parse(id).expect("an id"), CellFacts::default());
+        }
+        results
+    }
+    pub(crate) fn results(&self) -> Results {
+        let mut rng = Rng::new(self.seed, "made");
+        let mut noise = |percent: f64| {
+            let mut sum = 0.0;
+            for _ in 0..12 {
+                sum += (rng.next() >> 11) as f64 / (1u64 << 53) as f64;
+            }
+            (percent / 100.0 * (sum - 6.0)).exp()
+        };
+        let mut lines = Vec::new();
+        for launch in 0..self.launches {
+            for (id, ns) in &self.cells {
+                let cell = CellId::parse(id).expect("an id");
+                let offset = noise(self.launch_percent);
+                for round in 0..self.rounds {
+                    // Long blocks, so that whole nanoseconds do not round the figures.
+                    let nr_pages = 1_000_000;
+                    let block_ns = (ns * offset * noise(self.round_percent) * nr_pages as f64) as u64;
+                    let stages = Stages { prepare_ns: 0, walk_ns: block_ns / 2, ..Stages::default() };
+                    let block = |what, stages| Sample {
+                        launch,
+                        group: cell.group(),
+                        member: id.rsplit('/').next().expect("a backend").to_owned(),
+                        round,
+                        turn: 0,
+                        what,
+                        nr_pages,
+                        nr_calls: 1,
+                        block_ns,
+                        thread_ns: Vec::new(),
+                        stages,
+                        involuntary_switches: Some(0),
+                        stolen_ticks: None,
+                        churn: None,
+                    };
+                    lines.push(Line::Block(block(What::Whole, None)));
+                    lines.push(Line::Block(block(What::Stages, Some(stages))));
+                }
+            }
+        }
+        let facts = self.cells.iter().map(|(id, _)| CellFacts {
+            id: id.clone(),
+            counts: self.counts.clone(),
+            ..CellFacts::default()
+        });
+        let facts = facts.filter(|f| walker::backends::find(f.id.rsplit('/').next().unwrap_or("")).is_some());
+        Results::new(Path::new("made"), run(), facts.collect(), lines)
+    }
+}
+
+/// A `run.json` without cells, of a machine that never was.
+pub(crate) fn run() -> Run {
+    let json = r#"{
+        "schema": 1, "state": "complete", "started_unix_s": 1795240000, "started": "2026-11-21T05:46:40Z",
+        "command": ["run", "--out", "mine"], "profile": "quick", "seed": 1, "clock_cost_ps": 22000,
+        "machine": {
+            "cpu_model": "Example | 3000", "cpu_vendor": "Example", "cpu_family": 1, "cpu_model_number": 2,
+            "cpu_stepping": 3, "microcode": "0x1", "vcpus": 2, "hypervisor": null,
+            "caches": [{"level": 1, "kind": "Data", "bytes": 32768, "shared_by": "0"}], "kernel": "Linux 6.12.0",
+            "mitigations": {}, "thp": "madvise", "thp_defrag": "madvise", "governor": null, "load_milli": 10,
+            "memory_bytes": 1073741824, "memory_available_bytes": 1073741824
+        },
+        "build": {
+            "version": "0.1.0", "rustc": "rustc 1.95.0", "profile": "release", "flags": "",
+            "target": "x86_64-unknown-linux-gnu", "commit": "0123456789abcdef", "dirty": "false"
+        },
+        "groups": [], "skips": [], "cells": []
+    }"#;
+    serde_json::from_str(json).expect("a run")
+}

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Every format of `walkbench export`, read by its consumer's own code. Not part of .ci/run: it needs the network.
+#   scripts/check_exports.sh [RESULTS]
+# benchstat is taken from PATH, or from $BENCHSTAT: go install golang.org/x/perf/cmd/benchstat@latest
+set -euo pipefail
+cd "$(dirname "$0")/.."
+results="${1:-results/2026-11-21-amd-epyc-2vcpu}"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+cargo build --release --locked --quiet
+walkbench="${CARGO_TARGET_DIR:-target}/release/walkbench"
+for format in csv benchstat bencher github-action-benchmark markdown; do
+    "$walkbench" export "$results" --to "$format" > "$work/$format"
+done
+cells="$("$walkbench" export "$results" --to csv | tail -n +2 | wc -l)"
+
+echo "== csv: Python's csv module"
+python3 - "$work/csv" << 'PY'
+import csv, sys
+rows = list(csv.DictReader(open(sys.argv[1], newline=""), strict=True))
+assert rows and all(None not in r and None not in r.values() for r in rows)
+measured = [float(r["ns_per_page"]) for r in rows if r["ns_per_page"]]
+print(f"{len(rows)} rows of {len(rows[0])} fields, {len(measured)} with a time")
+PY
+
+echo "== benchstat"
+benchstat="${BENCHSTAT:-$(command -v benchstat || true)}"
+if [ -n "$benchstat" ]; then
+    "$benchstat" -col /backend -filter '/request:snapshot /backend:(fixed_flags OR map_order)' "$work/benchstat" 2>&1
+else
+    echo "SKIPPED: no benchstat (see the head of this script)"
+fi
+
+cd "$work"
+if command -v npm > /dev/null && npm install --silent --no-audit --no-fund --prefix . zod ajv markdown-it > npm.log 2>&1; then
+    echo "== github-action-benchmark: the zod schema of its src/extract.ts (v1.22.0)"
+    node -e '
+        const { z } = require("zod");
+        const entry = z.object({ name: z.coerce.string(), value: z.coerce.number(), range: z.coerce.string().optional(),
+            unit: z.coerce.string(), extra: z.coerce.string().optional() });
+        const entries = z.array(entry).parse(JSON.parse(require("fs").readFileSync("github-action-benchmark", "utf8")));
+        console.log(entries.length + " entries, the first " + JSON.stringify(entries[0].name));'
+    echo "== bencher: the JSON schema at https://bencher.dev/bmf.json"
+    node -e '
+        const Ajv = require("ajv");
+        const number = { type: "number" };
+        const schema = { type: "object", patternProperties: { ".+": { type: "object", patternProperties: { ".+": {
+            type: "object", properties: { value: number, lower_value: number, upper_value: number }, required: ["value"] } } } } };
+        const validate = new (Ajv.default ?? Ajv)().compile(schema);
+        const metrics = JSON.parse(require("fs").readFileSync("bencher", "utf8"));
+        if (!validate(metrics)) throw new Error(JSON.stringify(validate.errors));
+        console.log(Object.keys(metrics).length + " benchmarks");'
+    echo "== markdown: markdown-it, as GitHub reads it"
+    node -e '
+        const html = require("markdown-it")({ html: true, linkify: true }).render(require("fs").readFileSync("markdown", "utf8"));
+        const rows = html.match(/<tr>[^]*?<\/tr>/g);
+        const bad = rows.filter((r) => (r.match(/<t[hd]/g) ?? []).length !== 6);
+        if (!rows.length || bad.length) throw new Error("rows without six fields: " + bad);
+        console.log((html.match(/<table>/g) ?? []).length + " tables, " + rows.length + " rows");'
+else
+    echo "SKIPPED: github-action-benchmark, bencher and markdown: no npm, or no registry"
+fi
+echo "$cells lines of cells checked"

@@ -134,11 +134,6 @@ fn wrapped(note: &str) -> String {
     wrap("  ", "    ", note)
 }
 
-/// The same, indented by so many blanks.
-pub(crate) fn paragraph(words: &str, first: usize, later: usize) -> String {
-    wrap(&" ".repeat(first), &" ".repeat(later), words)
-}
-
 /// Words in lines that fit, `first` before the first line and `later` before the others. A word is never broken.
 pub(crate) fn wrap(first: &str, later: &str, words: &str) -> String {
     let mut text = first.to_owned();

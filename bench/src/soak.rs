@@ -11,27 +11,27 @@
 //! Each round ends with both, at quiescence. Odd rounds leave out the kinds that old designs cannot meet, so that every
 //! design walks.
 
+mod walk;
+mod world;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use walker::addr::PageRange;
-use walker::audit::{self, Rules};
-use walker::backend::{Backend, Capability, Info};
-use walker::backends::{self, Visitor};
-use walker::counters::{Count, Counters};
-use walker::mirror::{Mirror, RetryPolicy};
-use walker::mm::{Errno, Mm};
-use walker::request::{Request, Wish};
-use walker::sync::{Mutex, RwLock};
+use walker::backend::Info;
+use walker::backends;
+use walker::mirror::Mirror;
 use workloads::churn::{ChurnKind, ChurnSpec, Ground};
 use workloads::shape::{AbsentTables, Built, Memory, ShapeSpec};
 
-use crate::measure::churn::{Churning, Gate};
+use self::walk::Walk;
+use self::world::{Seat, World};
+use crate::measure::churn::Churning;
 use crate::measure::member::NOOP;
 use crate::measure::order::Rng;
 use crate::oracle;
@@ -172,179 +172,6 @@ fn arenas(plan: &Plan) -> Result<Vec<Arena>> {
     Ok(arenas)
 }
 
-/// What the threads of a round share.
-struct World {
-    mm: Arc<Mm>,
-    gate: Gate,
-    stop: AtomicBool,
-    pages: AtomicU64,
-    operations: AtomicU64,
-    collisions: AtomicU64,
-    gave_up: AtomicU64,
-    refused: AtomicU64,
-    audits: AtomicU64,
-    entries: AtomicU64,
-    stops: AtomicU64,
-    frames: AtomicU64,
-    found: Mutex<Vec<String>>,
-    nr_found: AtomicU64,
-}
-
-impl World {
-    fn new(mm: &Arc<Mm>) -> World {
-        World {
-            mm: Arc::clone(mm),
-            gate: Arc::new(RwLock::new(())),
-            stop: AtomicBool::new(false),
-            pages: AtomicU64::new(0),
-            operations: AtomicU64::new(0),
-            collisions: AtomicU64::new(0),
-            gave_up: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            audits: AtomicU64::new(0),
-            entries: AtomicU64::new(0),
-            stops: AtomicU64::new(0),
-            frames: AtomicU64::new(0),
-            found: Mutex::new(Vec::new()),
-            nr_found: AtomicU64::new(0),
-        }
-    }
-    fn violation(&self, what: String) {
-        self.nr_found.fetch_add(1, Relaxed);
-        let mut found = self.found.lock();
-        if found.len() < TOLD {
-            found.push(what);
-        }
-    }
-    fn stopped(&self) -> bool {
-        self.stop.load(Acquire)
-    }
-    /// One device against the live tables.
-    fn audit(&self, seat: &Seat, when: &str) {
-        // The driver's lock for as long as it takes to compare, and nothing else.
-        let table = seat.mirror.device();
-        let held = audit::device(&self.mm, &table, table.range(), seat.rules);
-        drop(table);
-        self.audits.fetch_add(1, Relaxed);
-        match held {
-            Ok(n) => _ = self.entries.fetch_add(n, Relaxed),
-            Err(v) => self.violation(format!("{when}, {}: {v}", seat.backend.id)),
-        }
-    }
-    /// Everything, with the world stopped by the caller.
-    fn audit_all(&self, seats: &[Arc<Seat>], when: &str) {
-        seats.iter().for_each(|seat| self.audit(seat, when));
-        self.stops.fetch_add(1, Relaxed);
-        match audit::pages(&self.mm) {
-            Ok(n) => _ = self.frames.fetch_add(n, Relaxed),
-            Err(m) => self.violation(format!("{when}: {m}")),
-        }
-        let (seq, events) = self.mm.notifier.debug_state();
-        if events != 0 || seq % 2 != 0 {
-            self.violation(format!("{when}: {events} events are running, sequence {seq}"));
-        }
-    }
-}
-
-/// A walker's place: a mirror and the design that fills it.
-struct Seat {
-    backend: &'static Info,
-    mirror: Mirror,
-    rules: Rules,
-}
-
-/// Counts collisions, and gives the processor away in the middle of a walk now and then: what a walk of microseconds
-/// seldom meets, on few processors, otherwise.
-struct Unsteady<'a> {
-    collisions: u64,
-    rng: &'a mut Rng,
-}
-
-impl Counters for Unsteady<'_> {
-    const ENABLED: bool = false;
-    #[inline]
-    fn add(&mut self, what: Count, n: u64) {
-        match what {
-            Count::Retries => self.collisions += n,
-            Count::PtesVisited | Count::PmdsVisited if below(self.rng, 256) == 0 => thread::yield_now(),
-            _ => {}
-        }
-    }
-    #[inline(always)]
-    fn get(&self, _: Count) -> u64 {
-        0
-    }
-    fn run_limit(&self) -> usize {
-        64
-    }
-}
-
-/// A walker until the round stops.
-struct Walk {
-    world: Arc<World>,
-    seat: Arc<Seat>,
-    range: PageRange,
-    rng: Rng,
-    mutant: Mutant,
-}
-
-impl Visitor for Walk {
-    type Output = ();
-    fn visit<B: Backend>(mut self) {
-        let mut backend = B::new(CALL_PAGES as usize);
-        let wishes: Vec<Wish> = [Wish::None, Wish::Read, Wish::Write]
-            .into_iter()
-            .filter(|w| {
-                let asks = if *w == Wish::None { Capability::Snapshot } else { Capability::Fault };
-                B::INFO.lacks(&[asks]).is_none()
-            })
-            .collect();
-        while !self.world.stopped() {
-            let n = 1 << below(&mut self.rng, 11);
-            let first = below(&mut self.rng, self.range.nr_pages() - n + 1);
-            let part = PageRange::pages(self.range.start().add_pages(first), n);
-            let wish = wishes[below(&mut self.rng, wishes.len() as u64) as usize];
-            let gate = Arc::clone(&self.world.gate);
-            let pass = gate.read();
-            let r = self.once(&mut backend, &Request::all(part, wish));
-            drop(pass);
-            let world = &self.world;
-            match r {
-                Ok(()) => {
-                    world.pages.fetch_add(n, Relaxed);
-                    world.operations.fetch_add(1, Relaxed);
-                }
-                Err(Errno::Busy | Errno::Intr) => _ = world.gave_up.fetch_add(1, Relaxed),
-                Err(_) => _ = world.refused.fetch_add(1, Relaxed),
-            }
-        }
-    }
-}
-
-impl Walk {
-    fn once<B: Backend>(&mut self, backend: &mut B, request: &Request<'_>) -> Result<(), Errno> {
-        let policies = [RetryPolicy::AtOnce, RetryPolicy::BackOff, RetryPolicy::Resumed, RetryPolicy::Locked];
-        let policy = policies[below(&mut self.rng, 4) as usize];
-        let mut c = Unsteady { collisions: 0, rng: &mut self.rng };
-        let r = match self.mutant {
-            Mutant::None => {
-                let mirror = &self.seat.mirror;
-                mirror.refresh_bounded(backend, request, policy, ATTEMPTS, &mut c, &mut |_, _, _| {})
-            }
-            #[cfg(test)]
-            Mutant::SkipReadRetry => {
-                let sub = self.seat.mirror.subscription();
-                backend.prepare(request, &mut c);
-                let seq = self.world.mm.notifier.read_begin(sub);
-                let r = backend.walk(&self.world.mm, sub, seq, &mut c);
-                r.map(|_| backend.consume(&mut self.seat.mirror.device(), &mut c))
-            }
-        };
-        self.world.collisions.fetch_add(c.collisions, Relaxed);
-        r
-    }
-}
-
 /// Soaks. `progress` gets the pages mirrored so far after each round; `stop` is asked then too.
 ///
 /// # Errors
@@ -412,6 +239,7 @@ fn round(arena: &Arena, plan: &Plan, all_kinds: bool, rng: &mut Rng, outcome: &m
     Ok(())
 }
 
+/// Below `n`; the bias of the modulo does not matter here.
 fn below(rng: &mut Rng, n: u64) -> u64 {
     rng.next() % n
 }
@@ -463,16 +291,16 @@ fn spawn(
 impl Outcome {
     fn add(&mut self, world: &World) {
         let of = |n: &AtomicU64| n.load(Relaxed);
-        self.pages_mirrored += of(&world.pages);
-        self.operations += of(&world.operations);
-        self.collisions += of(&world.collisions);
-        self.gave_up += of(&world.gave_up);
-        self.refused += of(&world.refused);
-        self.audits += of(&world.audits);
-        self.entries_audited += of(&world.entries);
-        self.stops += of(&world.stops);
-        self.frames_audited += of(&world.frames);
-        self.nr_violations += of(&world.nr_found);
+        self.pages_mirrored += of(&world.tally.pages);
+        self.operations += of(&world.tally.operations);
+        self.collisions += of(&world.tally.collisions);
+        self.gave_up += of(&world.tally.gave_up);
+        self.refused += of(&world.tally.refused);
+        self.audits += of(&world.tally.audits);
+        self.entries_audited += of(&world.tally.entries);
+        self.stops += of(&world.tally.stops);
+        self.frames_audited += of(&world.tally.frames);
+        self.nr_violations += of(&world.tally.nr_found);
         self.violations.extend(world.found.lock().drain(..));
         self.violations.truncate(TOLD);
     }

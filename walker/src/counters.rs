@@ -160,3 +160,81 @@ impl Counters for Counts {
         self.0[what as usize] += n;
     }
 }
+
+/// [`Counters`] as an object can have them.
+trait Sink {
+    fn add(&mut self, what: Count, n: u64);
+    fn get(&self, what: Count) -> u64;
+    fn fault_enter(&mut self);
+    fn fault_exit(&mut self);
+    fn run_limit(&self) -> usize;
+    fn mmap_unlocked(&mut self);
+    fn mmap_write_lock(&mut self);
+    fn pause(&mut self, ns: u64);
+}
+
+impl<C: Counters> Sink for C {
+    fn add(&mut self, what: Count, n: u64) {
+        Counters::add(self, what, n);
+    }
+    fn get(&self, what: Count) -> u64 {
+        Counters::get(self, what)
+    }
+    fn fault_enter(&mut self) {
+        Counters::fault_enter(self);
+    }
+    fn fault_exit(&mut self) {
+        Counters::fault_exit(self);
+    }
+    fn run_limit(&self) -> usize {
+        Counters::run_limit(self)
+    }
+    fn mmap_unlocked(&mut self) {
+        Counters::mmap_unlocked(self);
+    }
+    fn mmap_write_lock(&mut self) {
+        Counters::mmap_write_lock(self);
+    }
+    fn pause(&mut self, ns: u64) {
+        Counters::pause(self, ns);
+    }
+}
+
+/// Any counters as one type, by a virtual call a count: for checks, whose designs are then compiled once and not once a
+/// sink. Never in a timed span.
+pub struct Erased<'a>(&'a mut dyn Sink);
+
+impl<'a> Erased<'a> {
+    /// Counts with `counters`.
+    pub fn new(counters: &'a mut impl Counters) -> Erased<'a> {
+        Erased(counters)
+    }
+}
+
+impl Counters for Erased<'_> {
+    const ENABLED: bool = true;
+    fn add(&mut self, what: Count, n: u64) {
+        self.0.add(what, n);
+    }
+    fn get(&self, what: Count) -> u64 {
+        self.0.get(what)
+    }
+    fn fault_enter(&mut self) {
+        self.0.fault_enter();
+    }
+    fn fault_exit(&mut self) {
+        self.0.fault_exit();
+    }
+    fn run_limit(&self) -> usize {
+        self.0.run_limit()
+    }
+    fn mmap_unlocked(&mut self) {
+        self.0.mmap_unlocked();
+    }
+    fn mmap_write_lock(&mut self) {
+        self.0.mmap_write_lock();
+    }
+    fn pause(&mut self, ns: u64) {
+        self.0.pause(ns);
+    }
+}

@@ -119,7 +119,7 @@ impl Mirror {
         policy: RetryPolicy,
         c: &mut C,
     ) -> Result<(), Errno> {
-        self.refresh_bounded(backend, request, policy, u32::MAX, c, &mut |_, _, _| {})
+        self.refresh_bounded(backend, request, policy, u32::MAX, c, &mut |_, _| {})
     }
 
     /// As [`Mirror::refresh`], but gives up after `attempts` collisions, and calls `held` with each part of the answer
@@ -134,7 +134,7 @@ impl Mirror {
         policy: RetryPolicy,
         attempts: u32,
         c: &mut C,
-        held: &mut impl FnMut(&B, &Request<'_>, &mut C),
+        held: &mut impl FnMut(&B, &Request<'_>),
     ) -> Result<(), Errno> {
         let left = match policy {
             RetryPolicy::Attempts(n) => attempts.min(n),
@@ -164,7 +164,7 @@ impl Mirror {
         request: &Request<'_>,
         tries: &mut Tries,
         c: &mut C,
-        held: &mut impl FnMut(&B, &Request<'_>, &mut C),
+        held: &mut impl FnMut(&B, &Request<'_>),
     ) -> Result<(), Errno> {
         backend.prepare(request, c);
         let mut locked = false;
@@ -173,7 +173,7 @@ impl Mirror {
             let retries_inside = backend.bound_passes(tries.limit());
             let r = self.attempt(backend, locked, c);
             if r == Ok(true) {
-                held(backend, request, c);
+                held(backend, request);
             }
             if locked {
                 c.mmap_unlocked();

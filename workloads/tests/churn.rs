@@ -6,8 +6,9 @@ use std::sync::Arc;
 use walker::addr::{Level, PageRange, VirtAddr};
 use walker::audit::{self, Rules};
 use walker::backend::{Backend, Capability};
+use walker::backends::map_order::MapOrder;
 use walker::backends::{self, Visitor};
-use walker::counters::{Count, Counters, Counts};
+use walker::counters::{Count, Counters, Counts, Erased};
 use walker::device_table::DeviceTable;
 use walker::mirror::{Mirror, RetryPolicy};
 use walker::mm::{Errno, Mm};
@@ -88,8 +89,8 @@ impl Visitor for Sweeps<'_> {
                     &request,
                     self.policy,
                     50,
-                    &mut time,
-                    &mut |_, _, _| {},
+                    &mut Erased::new(&mut time),
+                    &mut |_, _| {},
                 );
                 match r {
                     Ok(()) => {
@@ -198,7 +199,7 @@ fn a_collision_costs_a_resumed_walk_one_piece() {
             let mut time = VirtualTime::new(churn, &ground, 3);
             let mut backend = B::new(built.range.nr_pages() as usize);
             let request = Request::all(built.range, Wish::Read);
-            let r = mirror.refresh_bounded(&mut backend, &request, self.0, 40, &mut time, &mut |_, _, _| {});
+            let r = mirror.refresh_bounded(&mut backend, &request, self.0, 40, &mut time, &mut |_, _| {});
             let held = audit::device(&built.mm, &mirror.device(), built.range, Rules::default()).unwrap();
             assert!(r.is_err() || held > 0);
             drop(mirror);
@@ -207,11 +208,11 @@ fn a_collision_costs_a_resumed_walk_one_piece() {
         }
     }
     // An event every 1400 visits, 4096 pages: the whole never holds, a piece of 512 does.
-    let (at_once, _) = backends::dispatch("map_order", Whole(RetryPolicy::AtOnce)).unwrap();
-    let (resumed, counts) = backends::dispatch("map_order", Whole(RetryPolicy::Resumed)).unwrap();
+    let (at_once, _) = Whole(RetryPolicy::AtOnce).visit::<MapOrder>();
+    let (resumed, counts) = Whole(RetryPolicy::Resumed).visit::<MapOrder>();
     assert!(!at_once && resumed, "{counts:?}");
     // After a millisecond it is the same: the whole is still too long.
-    assert!(!backends::dispatch("map_order", Whole(RetryPolicy::After { ns: 1_000_000 })).unwrap().0);
+    assert!(!Whole(RetryPolicy::After { ns: 1_000_000 }).visit::<MapOrder>().0);
 }
 
 #[test]
@@ -391,7 +392,7 @@ fn zap_across_a_walk(mutant: Mutant) -> Result<u64, audit::Violation> {
             r
         }
     }
-    backends::dispatch("map_order", Run(mutant)).unwrap()
+    Run(mutant).visit::<MapOrder>()
 }
 
 #[test]

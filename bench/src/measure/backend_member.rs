@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use hdrhistogram::Histogram;
 use walker::backend::{Backend, Kind};
 use walker::backends::Visitor;
+use walker::counters::Erased;
 use walker::mirror::RetryPolicy;
 use walker::mm::Errno;
 use workloads::definition::Retry;
@@ -129,11 +130,12 @@ impl<B: Backend> Member for BackendMember<B> {
     fn checked(&mut self, scene: &Scene) -> Result<Option<Checked>> {
         let mut checked = Checked::default();
         let mut lane = lock(&self.lanes[0]);
+        let policy = RetryPolicy::Attempts(1 << 20);
         for k in 0..scene.nr_calls() {
             let request = scene.request(k);
             scene
                 .mirror(scene.lane_of(k))
-                .refresh(&mut lane.backend, &request, RetryPolicy::Attempts(1 << 20), &mut checked.counts)
+                .refresh(&mut lane.backend, &request, policy, &mut Erased::new(&mut checked.counts))
                 .map_err(failed)?;
             // What says nothing cannot be wrong.
             if B::INFO.id != NOOP {

@@ -81,8 +81,8 @@ impl Tally {
     }
 }
 
-/// Whether blocks with these achieved doses must not be compared: the highest is more than `tolerance` above the
-/// lowest, beyond what one event more or less in `counts` makes. Blocks without a dose are void.
+/// Whether blocks with these achieved doses must not be compared: the highest is more than `tolerance` above the lowest,
+/// beyond what one event more or less makes of each. Blocks without a dose are void.
 pub(crate) fn doses_differ(spec: &ChurnSpec, blocks: &[Tally], tolerance: f64) -> bool {
     let (mut low, mut high) = (f64::INFINITY, 0.0f64);
     for block in blocks {
@@ -174,6 +174,7 @@ impl Churning {
         for thread in 0..spec.threads {
             let cpu = (!cpus.is_empty()).then(|| cpus[thread as usize % cpus.len()]);
             let worker = Worker {
+                spins: cpu.is_some(),
                 churner: Churner::new(spec, ground, thread, seed),
                 spec,
                 thread,
@@ -311,6 +312,8 @@ impl Counters for Tokens {
 }
 
 struct Worker {
+    /// It has a processor, so that spinning is exact; otherwise it would take somebody else's.
+    spins: bool,
     churner: Churner,
     spec: ChurnSpec,
     thread: u32,
@@ -380,8 +383,10 @@ impl Worker {
             }
             if left > SPIN {
                 thread::sleep((left - SPIN / 2).min(Duration::from_millis(10)));
-            } else {
+            } else if self.spins {
                 std::hint::spin_loop();
+            } else {
+                thread::yield_now();
             }
         }
     }

@@ -172,8 +172,7 @@ impl<B: Backend> Lane<B> {
             let request = share.scene.request(k);
             let Retry { policy, attempts } = retry;
             let backend = &mut self.backend;
-            match share.mirror.refresh_bounded(backend, &request, policy, attempts, walked, &mut |_, _, _| {})
-            {
+            match share.mirror.refresh_bounded(backend, &request, policy, attempts, walked, &mut |_, _| {}) {
                 Ok(()) => {}
                 Err(Errno::Busy) => walked.collisions.given_up += 1,
                 Err(e) => return Err(e),
@@ -281,7 +280,7 @@ impl<B: Backend> Lane<B> {
 
     #[inline(never)]
     fn calls(&mut self, share: &Share<'_>, work: &Work) -> Result<(), Errno> {
-        let walked = &mut Walked { collisions: Collisions::default(), tokens: NoCounts };
+        let walked = &mut Walked::quiet();
         let mm: &walker::mm::Mm = share.scene.mm();
         let sub = share.mirror.subscription();
         for _ in 0..work.sweeps {

@@ -13,7 +13,7 @@
 //! read_retry, one of everything ([`Parts`]). Either way the sum is held against whole operations from other rounds.
 
 use serde::{Deserialize, Serialize};
-use walker::counters::{Count, Counters};
+use walker::counters::{Count, Counters, NoCounts};
 
 /// Nanoseconds in each stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +106,13 @@ pub(crate) struct Walked<C> {
     pub(crate) collisions: Collisions,
     /// What churn with a closed dose waits for.
     pub(crate) tokens: C,
+}
+
+impl Walked<NoCounts> {
+    /// Beside no churn.
+    pub(crate) fn quiet() -> Self {
+        Walked { collisions: Collisions::default(), tokens: NoCounts }
+    }
 }
 
 impl<C: Counters> Counters for Walked<C> {

@@ -130,8 +130,8 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Timed<B, T, C> {
         collisions: &mut Collisions,
     ) -> Result<(), Errno> {
         let Retry { policy, attempts } = retry;
-        let mut outside = Walked { collisions: Collisions::default(), tokens: walker::counters::NoCounts };
-        let done = mirror.refresh_bounded(self, request, policy, attempts, &mut outside, &mut |_, _, _| {});
+        let mut outside = Walked::quiet();
+        let done = mirror.refresh_bounded(self, request, policy, attempts, &mut outside, &mut |_, _| {});
         self.ends();
         collisions.add(&outside.collisions);
         match done {

@@ -16,6 +16,8 @@
 //! * A pause of the caller (a retry policy's) passes virtual time.
 
 use super::{ChurnSpec, Churner, Dose, Ground, Lock};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use walker::counters::{Count, Counters, Counts};
 use walker::mm::Mm;
@@ -67,7 +69,7 @@ pub struct VirtualTime {
     /// The earliest visit and table at which something is due.
     next_visit: u64,
     next_table: u64,
-    played: Played,
+    played: Rc<Cell<Played>>,
 }
 
 impl VirtualTime {
@@ -88,7 +90,7 @@ impl VirtualTime {
             tables: 0,
             next_visit: 0,
             next_table: 0,
-            played: Played::default(),
+            played: Rc::default(),
         };
         for t in 0..time.threads.len() {
             time.threads[t].due = time.first_half_due(t);
@@ -102,12 +104,22 @@ impl VirtualTime {
     }
     /// What the script has done so far.
     pub fn played(&self) -> Played {
-        self.played
+        self.played.get()
+    }
+    /// Where [`VirtualTime::played`] can be read while a walk counts with this.
+    pub fn watch(&self) -> Rc<Cell<Played>> {
+        Rc::clone(&self.played)
+    }
+    fn count(&self, add: impl FnOnce(&mut Played)) {
+        let mut played = self.played.get();
+        add(&mut played);
+        self.played.set(played);
     }
     /// Ends what has begun, outside of any walk: quiescence.
     pub fn finish(&mut self) {
+        let begun = self.threads.iter().filter(|t| t.churner.has_begun()).count();
+        self.count(|p| p.undone += begun as u64);
         for thread in &mut self.threads {
-            self.played.undone += u64::from(thread.churner.has_begun());
             thread.churner.finish();
             thread.due = Due::Visit(u64::MAX);
             thread.waits = false;
@@ -161,7 +173,7 @@ impl VirtualTime {
                 self.half(t);
             } else if !thread.waits {
                 self.threads[t].waits = true;
-                self.played.waited += 1;
+                self.count(|p| p.waited += 1);
             }
         }
         self.look_ahead();
@@ -173,13 +185,14 @@ impl VirtualTime {
         if thread.churner.has_begun() {
             // What could not be undone stays as it is.
             let _ = thread.churner.half();
-            self.played.undone += 1;
+            self.count(|p| p.undone += 1);
         } else {
-            match thread.churner.half() {
-                Ok(()) => self.played.events += 1,
-                Err(_) => self.played.failures += 1,
-            }
+            let done = thread.churner.half();
             thread.nth += 1;
+            self.count(|p| match done {
+                Ok(()) => p.events += 1,
+                Err(_) => p.failures += 1,
+            });
         }
         self.threads[t].due = if self.threads[t].churner.has_begun() {
             Due::Visit(self.visits + HALF_VISITS)

@@ -9,7 +9,7 @@ use walker::addr::PageRange;
 use walker::audit::{self, Rules};
 use walker::backend::Backend;
 use walker::backends::{self, Visitor};
-use walker::counters::Counts;
+use walker::counters::{Counts, Erased};
 use walker::mirror::Mirror;
 use walker::mm::{Errno, Mm};
 use walker::request::Request;
@@ -181,14 +181,14 @@ impl<B: Backend> Sweeps<'_, B> {
 
     fn call(&mut self, group: &Group, request: &Request<'_>) -> Result<()> {
         let retry = group.definition.retry;
-        let (mm, before) = (self.mm, self.time.played());
+        let (mm, played, before) = (self.mm, self.time.watch(), self.time.played());
         let (mut lost, mut wrong) = (0, None);
-        let mut held = |backend: &B, part: &Request<'_>, time: &mut VirtualTime| {
+        let mut held = |backend: &B, part: &Request<'_>| {
             // What says nothing cannot be wrong.
             if B::INFO.id == NOOP || wrong.is_some() {
                 return;
             }
-            let checked = if time.played() == before {
+            let checked = if played.get() == before {
                 oracle::check(mm, part, |i| backend.view(i), B::INFO.id).map(|d| d.lost_wishes)
             } else {
                 oracle::check_gives(mm, part, |i| backend.view(i), B::INFO.id)
@@ -199,7 +199,7 @@ impl<B: Backend> Sweeps<'_, B> {
             }
         };
         let attempts = retry.attempts.min(ATTEMPTS);
-        let (backend, time) = (&mut self.backend, &mut self.time);
+        let (backend, time) = (&mut self.backend, &mut Erased::new(&mut self.time));
         let r = self.mirror.refresh_bounded(backend, request, retry.policy, attempts, time, &mut held);
         self.lost_wishes += lost;
         if let Some(m) = wrong {

@@ -31,12 +31,17 @@ pub fn headlines() -> Vec<(&'static str, Vec<String>)> {
                 cells.extend(all.iter().filter(|c| **c == other));
             }
         }
-        cells.retain(|c| c.get(Coordinate::Churn) == NO_CHURN && c.get(Coordinate::Walkers) == "1");
+        cells.retain(|c| is_quiet(c));
         cells.sort_by_key(|c| (c.group(), crate::questions::registry_order(c.get(Coordinate::Backend))));
         cells.dedup();
         (q.id.as_str(), cells.into_iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     questions().iter().map(of).filter(|(_, cells)| !cells.is_empty()).collect()
+}
+
+/// No churn, one walker: what a sweep can time.
+fn is_quiet(cell: &CellId) -> bool {
+    cell.get(Coordinate::Churn) == NO_CHURN && cell.get(Coordinate::Walkers) == "1"
 }
 
 /// See the module.
@@ -128,8 +133,11 @@ mod tests {
     #[test]
     fn every_question_with_cells_has_some_in_its_headline_and_each_can_be_swept() {
         let headlines = headlines();
-        let with_cells = questions().iter().filter(|q| !q.compares.is_empty()).count();
-        assert_eq!(headlines.len(), with_cells);
+        let named: Vec<&str> = headlines.iter().map(|(question, _)| *question).collect();
+        // Nothing that is not there yet, and not the question that churn answers.
+        let wanted = questions().iter().filter(|q| !q.compares.is_empty() && q.id != "under_churn");
+        let wanted: Vec<&str> = wanted.map(|q| q.id.as_str()).collect();
+        assert_eq!(named, wanted);
         for (question, cells) in &headlines {
             assert!(!cells.is_empty(), "{question}");
             let mut sweep = Sweep::open(&cells[0], 1).unwrap();

@@ -30,7 +30,7 @@ pub(crate) fn text(
         }
     }
     text += &format!(
-        "\nclock      {clock_ns:.1} ns a reading, its smallest step {} ns: a block of 20 us has it at under {:.1} %\n",
+        "\nclock      {clock_ns:.1} ns a reading, its smallest step {} ns: {:.2} % of a block of 20 us\n",
         lost.resolution_ns,
         100.0 * clock_ns / 20_000.0
     );
@@ -52,7 +52,7 @@ pub(crate) fn text(
     text += &tables::lines(&table);
     let (launches, rounds) = noise.first().map_or((0, 0.0), |n| (n.launches, n.rounds));
     text += &format!(
-        "\nround      around its launch; launch: beyond what its rounds explain; both: of a launch's median of {rounds:.0}\n\
+        "\nround      around its launch; launch: beyond what its rounds explain; both: of the median of {rounds:.0}\n\
          launches   that find the effect four times out of five, from {launches} launches seen here; six at least\n"
     );
     text

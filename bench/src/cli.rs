@@ -7,6 +7,7 @@ use crate::cmd::conform::ConformArgs;
 use crate::cmd::doctor::DoctorArgs;
 use crate::cmd::export::ExportArgs;
 use crate::cmd::list::ListArgs;
+use crate::cmd::report::ReportArgs;
 use crate::cmd::run::RunArgs;
 use crate::cmd::soak::SoakArgs;
 use crate::cmd::speed::SpeedArgs;
@@ -26,6 +27,7 @@ Examples:
   walkbench verify                             every answer against the oracle, exact counts
   walkbench soak                               every answer again, under churn of every kind at once
   walkbench compare results/A results/B        two runs side by side, as ratios
+  walkbench report results/A                   answers, charts and a page from a run
   walkbench export results/A --to csv          for other tools
   walkbench doctor                             what on this machine spoils measuring
   walkbench speed                              how far the model is from what the machine allows
@@ -46,6 +48,7 @@ pub(crate) enum Command {
     Conform(ConformArgs),
     Soak(SoakArgs),
     Compare(CompareArgs),
+    Report(ReportArgs),
     Export(ExportArgs),
     Doctor(DoctorArgs),
     Speed(SpeedArgs),

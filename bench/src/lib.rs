@@ -16,6 +16,7 @@ mod output;
 mod progress;
 mod questions;
 mod record;
+mod report;
 mod results;
 mod selection;
 mod soak;
@@ -37,6 +38,7 @@ pub fn main() -> ExitCode {
         cli::Command::Soak(args) => cmd::soak::run(&args),
         cli::Command::Compare(args) => cmd::compare::run(&args),
         cli::Command::Export(args) => cmd::export::run(&args),
+        cli::Command::Report(args) => cmd::report::run(&args),
         cli::Command::Doctor(args) => cmd::doctor::run(&args),
         cli::Command::Speed(args) => cmd::speed::run(&args),
         cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),

@@ -28,8 +28,10 @@
 //! level = 1.0                         # the ratio at which it flips
 //! ```
 //!
-//! `rank = true` instead of `b` compares all backends of `a` with each other. `[awaiting]` lists backends, workloads,
-//! commands and cells that a question needs and that do not exist; a test fails once one does, until the question uses it.
+//! `[[decision]]` (property, by, more, less, same) says what a report recommends where side a of the comparison titled
+//! `by` takes more, less or the same. `rank = true` instead of `b` compares all backends of `a` with each other.
+//! `[awaiting]` lists backends, workloads, commands and cells that a question needs and that do not exist; a test fails
+//! once one does, until the question uses it.
 
 pub(crate) mod answer;
 mod metric;
@@ -208,6 +210,22 @@ impl Compare {
     }
 }
 
+/// What a report recommends, by what a comparison finds: fixed before measuring.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Decision {
+    /// What an API may have or not.
+    pub(crate) property: String,
+    /// The title of the comparison that decides it.
+    pub(crate) by: String,
+    /// What to do where side a takes more.
+    pub(crate) more: String,
+    /// What to do where it takes less.
+    pub(crate) less: String,
+    /// What to do where there is no difference that counts.
+    pub(crate) same: String,
+}
+
 /// One question.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
@@ -231,6 +249,8 @@ pub(crate) struct Question {
     pub(crate) awaiting: Awaiting,
     /// The first is the answer.
     pub(crate) compares: Vec<Compare>,
+    /// What follows for an API.
+    pub(crate) decisions: Vec<Decision>,
 }
 
 impl Question {

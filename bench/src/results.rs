@@ -13,7 +13,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use workloads::churn::ChurnSpec;
 
-use crate::analysis::{Clean, latency};
+use crate::analysis::{Clean, latency, quantile};
 use crate::measure::member::What;
 use crate::questions::{CellId, Coordinate, Metric, Stage};
 use crate::record::{Line, Operations, Run, Sample};
@@ -30,6 +30,24 @@ pub(crate) struct CellFacts {
     /// Single operations.
     #[serde(default)]
     pub(crate) latency_ns: Option<Latency>,
+    /// Whole operations, ns a page.
+    #[serde(default)]
+    pub(crate) ns_per_page: Option<Span>,
+    /// Distance to the decode limit.
+    #[serde(default)]
+    pub(crate) x_decode: Option<Span>,
+    /// Stages, ns a page.
+    #[serde(default)]
+    pub(crate) stages: BTreeMap<String, Option<f64>>,
+    /// What the machine allows, by name: `decode_ns_per_page`.
+    #[serde(default)]
+    pub(crate) limit: BTreeMap<String, serde_json::Value>,
+    /// Where something invalidated.
+    #[serde(default)]
+    pub(crate) churned: Option<ChurnFacts>,
+    /// Launches behind `ns_per_page`; 0 from before they were counted.
+    #[serde(default)]
+    pub(crate) nr_launches: u64,
     /// What a reader must know.
     #[serde(default)]
     pub(crate) marks: Vec<String>,
@@ -45,6 +63,35 @@ pub(crate) struct Latency {
     pub(crate) p99: u64,
     pub(crate) p999: u64,
     pub(crate) max: u64,
+}
+
+/// A median with its interval. What was not finite stands in JSON as null.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub(crate) struct Span {
+    pub(crate) median: Option<f64>,
+    pub(crate) lo: Option<f64>,
+    pub(crate) hi: Option<f64>,
+}
+
+/// What churn did to the walk, and the walk to churn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct ChurnFacts {
+    /// Events a second while this backend walked.
+    pub(crate) events_per_s: Option<f64>,
+    /// Operations that were tried.
+    pub(crate) tried: u64,
+    /// Operations that the policy gave up.
+    pub(crate) given_up: u64,
+    /// Pages walked in vain, of each that was wanted.
+    pub(crate) vain_per_page: Option<f64>,
+}
+
+impl CellFacts {
+    /// One of the limits, ns a page.
+    pub(crate) fn limit_ns(&self, name: &str) -> Option<f64> {
+        self.limit.get(&format!("{name}_ns_per_page"))?.as_f64()
+    }
 }
 
 /// Blocks of one group by launch.
@@ -129,6 +176,12 @@ impl Results {
             Some((launch, Sorted::new(values(&clean, cell, metric).into_values().collect())?.median().ln()))
         });
         each.filter(|(_, log)| log.is_finite()).collect()
+    }
+    /// The logarithm of a quantile of single operations for each launch that timed enough of them: so many of a million
+    /// took no longer.
+    pub(crate) fn log_quantiles(&self, cell: &CellId, ppm: u64) -> Vec<f64> {
+        let launches = self.operations.get(cell).into_iter().flat_map(BTreeMap::values);
+        launches.filter_map(|ops| quantile(ops, ppm)).map(|ns| ns.max(1.0).ln()).collect()
     }
     /// A timed metric over launches.
     pub(crate) fn level(&self, cell: &CellId, metric: Metric) -> Option<Estimate> {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::metric::Metric;
 use super::select::{CellId, Coordinate, Selector};
-use super::{Awaiting, Axis, Chart, Compare, Kind, Question};
+use super::{Awaiting, Axis, Chart, Compare, Decision, Kind, Question};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +25,8 @@ struct Raw {
     awaiting: Awaiting,
     #[serde(default)]
     compare: Vec<RawCompare>,
+    #[serde(default)]
+    decision: Vec<Decision>,
 }
 
 #[derive(Deserialize)]
@@ -116,8 +118,23 @@ fn check(raw: Raw, cells: &[CellId]) -> Result<Question, String> {
         let title = c.title.clone();
         compare(c, &mine).map_err(|e| format!("[[compare]] {title:?}: {e}"))
     });
+    let compares: Vec<Compare> = compares.collect::<Result<_, _>>()?;
+    for d in &raw.decision {
+        let Decision { property, by, more, less, same } = d;
+        if [property, more, less, same].iter().any(|text| text.trim().is_empty()) {
+            return Err(format!("[[decision]] {property:?}: expected property, more, less and same"));
+        }
+        match compares.iter().find(|c| c.title == *by) {
+            Some(c) if c.kind == Kind::Rank => {
+                return Err(format!("[[decision]] {property:?}: {by:?} is a ranking, which has no side a"));
+            }
+            Some(_) => {}
+            None => return Err(format!("[[decision]] {property:?}: by: no [[compare]] is titled {by:?}")),
+        }
+    }
     Ok(Question {
-        compares: compares.collect::<Result<_, _>>()?,
+        compares,
+        decisions: raw.decision,
         id: raw.id,
         title: raw.title,
         argument: raw.argument.trim().to_owned(),

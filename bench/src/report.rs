@@ -41,7 +41,8 @@ impl<'a> Report<'a> {
     /// Answers every question and makes its figures.
     pub(crate) fn new(results: &'a Results) -> Report<'a> {
         let answers = questions::answers(results);
-        let figures = questions().iter().zip(&answers).map(|(q, a)| figures::figures(q, a, results)).collect();
+        let figures =
+            questions().iter().zip(&answers).map(|(q, a)| figures::figures(q, a, results)).collect();
         Report { results, answers, figures }
     }
     /// Question by question, in their order.
@@ -89,7 +90,8 @@ const CHARTS: &str = "charts";
 pub(crate) fn write(report: &Report<'_>, out: &Path) -> Result<Vec<PathBuf>> {
     let files = report.files()?;
     let charts = out.join(CHARTS);
-    fs::create_dir_all(&charts).with_context(|| format!("{}: expected a place where a folder can be made", charts.display()))?;
+    fs::create_dir_all(&charts)
+        .with_context(|| format!("{}: expected a place where a folder can be made", charts.display()))?;
     for entry in fs::read_dir(&charts).with_context(|| format!("{}", charts.display()))? {
         let path = entry.with_context(|| format!("{}", charts.display()))?.path();
         let is_ours = path.file_name().is_some_and(|name| is_chart(&name.to_string_lossy()));
@@ -104,15 +106,33 @@ pub(crate) fn write(report: &Report<'_>, out: &Path) -> Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|(name, _)| out.join(name)).collect())
 }
 
+/// What below `out` is not what [`write`] would write. The page and report.md may be missing: they are for looking at,
+/// not for keeping; charts may not, since documents show them.
+///
+/// # Errors
+/// Charts that cannot be drawn.
+pub(crate) fn stale(report: &Report<'_>, out: &Path) -> Result<Vec<PathBuf>> {
+    let is_kept = |name: &Path| name.starts_with(CHARTS);
+    let files = report.files()?.into_iter().map(|(name, text)| (is_kept(&name), out.join(name), text));
+    let differs = files.filter(|(kept, path, text)| match fs::read(path) {
+        Ok(bytes) => bytes != text.as_bytes(),
+        Err(_) => *kept,
+    });
+    Ok(differs.map(|(_, path, _)| path).collect())
+}
+
 /// A name that only this program gives: the id of a question and a number.
 fn is_chart(name: &str) -> bool {
-    let number = |id: &str| Some(name.strip_prefix(id)?.strip_prefix('-')?.strip_suffix(".svg")?.parse::<u32>());
+    let number =
+        |id: &str| Some(name.strip_prefix(id)?.strip_prefix('-')?.strip_suffix(".svg")?.parse::<u32>());
     questions().iter().any(|q| number(&q.id).is_some_and(|n| n.is_ok()))
 }
 
 /// The way from one folder to another, as a link has it.
 fn link(from: &Path, to: &Path) -> Result<String> {
-    let whole = |path: &Path| std::path::absolute(path).map_err(|e| anyhow!("{}: {e}", path.display()));
+    let here =
+        |path: &'_ Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
+    let whole = |path: &Path| std::path::absolute(here(path)).map_err(|e| anyhow!("{}: {e}", path.display()));
     let (from, to) = (whole(from)?, whole(to)?);
     let parts = |path: &'_ Path| -> Vec<String> {
         let mut parts: Vec<String> = Vec::new();

@@ -22,6 +22,7 @@ Examples:
   walkbench report results/MINE                              into results/MINE/report
   walkbench report results/MINE --out /tmp/mine
   walkbench report results/MINE --splice REPORT.md
+  walkbench report results/MINE --splice REPORT.md --check    do they still agree?
 
 What may stand between markers: machine, decisions, missing, and for each question (walkbench list questions)
 answer ID, charts ID, tables ID.")]
@@ -35,6 +36,9 @@ pub(crate) struct ReportArgs {
     /// Replace the generated parts of this document; again for more
     #[arg(long, value_name = "FILE")]
     splice: Vec<PathBuf>,
+    /// Write nothing; fail if what was written before differs from what these results say
+    #[arg(long)]
+    check: bool,
 }
 
 /// Writes it.
@@ -58,10 +62,20 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| args.folder.join("report"));
     let spliced = documents.iter().map(|(path, text)| {
         let folder = path.parent().unwrap_or(Path::new("."));
-        let new = report.spliced(text, folder, &out).with_context(|| format!("--splice {}", path.display()))?;
+        let new =
+            report.spliced(text, folder, &out).with_context(|| format!("--splice {}", path.display()))?;
         Ok((path, text, new))
     });
     let spliced = spliced.collect::<Result<Vec<_>>>()?;
+    if args.check {
+        let documents = spliced.iter().filter(|(_, old, new)| old != &new);
+        let mut stale: Vec<PathBuf> = documents.map(|(path, ..)| path.to_path_buf()).collect();
+        stale.extend(report::stale(&report, &out)?);
+        for path in &stale {
+            eprintln!("{}: differs from what {} says", path.display(), args.folder.display());
+        }
+        return Ok(ExitCode::from(u8::from(!stale.is_empty())));
+    }
     let files = report::write(&report, &out)?;
     let mut text = format!("{}\n{} charts\n", out.join("index.html").display(), files.len() - 2);
     for (path, old, new) in spliced {

@@ -82,6 +82,12 @@ fn mistakes_in_a_question_are_answered_with_file_and_reason() {
         ("axis = \"size\"", "axis = \"backend\"", "expected a number for each name"),
         ("metric = \"whole\"", "metric = \"whole\"\nlevel = -1", "expected a number above 0"),
         ("a_is = \"keeping sticky bits\"", "a_is = \"\"", "expected names for the sides"),
+        (
+            "by = \"the whole operation, by footprint\"",
+            "by = \"speed\"",
+            "no [[compare]] is titled \"speed\"",
+        ),
+        ("less = \"Keep them in the slot\"", "less = \" \"", "expected property, more, less and same"),
     ] {
         assert!(good.contains(from), "{from}");
         let error = parse(&good.replacen(from, to, 1)).unwrap_err();

@@ -216,7 +216,15 @@ pub(crate) fn plain(text: &str) -> String {
             || matches!(c, '\u{fffe}' | '\u{ffff}')
     };
     text.chars()
-        .map(|c| if is_unsafe(c) { '\u{fffd}' } else if c.is_whitespace() { ' ' } else { c })
+        .map(|c| {
+            if is_unsafe(c) {
+                '\u{fffd}'
+            } else if c.is_whitespace() {
+                ' '
+            } else {
+                c
+            }
+        })
         .collect()
 }
 

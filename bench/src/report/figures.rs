@@ -104,7 +104,9 @@ impl Maker<'_> {
     fn overview(&mut self) {
         let (mut rows, mut left_out) = (Vec::new(), Vec::new());
         for (compare, finding) in self.question.compares.iter().zip(&self.answer.findings) {
-            let Some(head) = finding.headline.as_ref().filter(|_| compare.kind != Kind::Value) else { continue };
+            let Some(head) = finding.headline.as_ref().filter(|_| compare.kind != Kind::Value) else {
+                continue;
+            };
             match effect(&head.effect) {
                 Some(value) => rows.push(Range {
                     name: plain(&finding.title),
@@ -220,6 +222,3 @@ fn names<'a>(cells: impl Iterator<Item = &'a CellId> + Clone, of: &[Coordinate])
     let name = |cell: &CellId| plain(&told.iter().rev().map(|c| cell.get(*c)).collect::<Vec<_>>().join(", "));
     cells.clone().map(|cell| (cell.clone(), name(cell))).collect()
 }
-
-#[cfg(test)]
-mod tests;

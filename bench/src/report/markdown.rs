@@ -19,7 +19,8 @@ use crate::results::CellFacts;
 use crate::tables;
 
 /// What [`block`] knows.
-pub(crate) const NAMES: &str = "machine, decisions, missing, or answer, charts or tables with the id of a question";
+pub(crate) const NAMES: &str =
+    "machine, decisions, missing, or answer, charts or tables with the id of a question";
 
 /// Rows of a table at most; the page has all of them.
 const ROWS: usize = 24;
@@ -51,7 +52,7 @@ pub(crate) fn document(report: &Report<'_>, charts: &str) -> String {
     );
     for part in report.parts() {
         let q = part.question;
-        text += &format!("## {}\n\n{}\n\n", escape(&q.title), escape(&q.argument));
+        text += &format!("<a id=\"{}\"></a>\n\n## {}\n\n{}\n\n", q.id, escape(&q.title), escape(&q.argument));
         for thread in &q.threads {
             text += &format!("- {}\n", escape(thread));
         }
@@ -87,29 +88,43 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<(&'static str, String)> {
     };
     let rows = [
         ("machine", m.line()),
-        ("processor", format!(
-            "{}, family {}, model {}, stepping {}, microcode {}",
-            m.cpu_model.clone().unwrap_or_else(unknown),
-            m.cpu_family.map_or_else(unknown, |x| x.to_string()),
-            m.cpu_model_number.map_or_else(unknown, |x| x.to_string()),
-            m.cpu_stepping.map_or_else(unknown, |x| x.to_string()),
-            m.microcode.clone().unwrap_or_else(unknown)
-        )),
-        ("memory", m.memory_bytes.map_or_else(unknown, |b| format!("{:.1} GiB", b as f64 / f64::from(1 << 30)))),
-        ("THP, governor, clock", format!(
-            "{}, {}, {}",
-            m.thp.clone().unwrap_or_else(unknown),
-            m.governor.clone().unwrap_or_else(unknown),
-            m.clocksource.clone().unwrap_or_else(unknown)
-        )),
+        (
+            "processor",
+            format!(
+                "{}, family {}, model {}, stepping {}, microcode {}",
+                m.cpu_model.clone().unwrap_or_else(unknown),
+                m.cpu_family.map_or_else(unknown, |x| x.to_string()),
+                m.cpu_model_number.map_or_else(unknown, |x| x.to_string()),
+                m.cpu_stepping.map_or_else(unknown, |x| x.to_string()),
+                m.microcode.clone().unwrap_or_else(unknown)
+            ),
+        ),
+        (
+            "memory",
+            m.memory_bytes.map_or_else(unknown, |b| format!("{:.1} GiB", b as f64 / f64::from(1 << 30))),
+        ),
+        (
+            "THP, governor, clock",
+            format!(
+                "{}, {}, {}",
+                m.thp.clone().unwrap_or_else(unknown),
+                m.governor.clone().unwrap_or_else(unknown),
+                m.clocksource.clone().unwrap_or_else(unknown)
+            ),
+        ),
         ("load at the start", m.load_milli.map_or_else(unknown, |l| format!("{:.2}", l as f64 / 1000.0))),
         ("mitigations", mitigations.join("; ")),
-        ("build", format!("{}, {}, {}, flags {:?}", run.build.rustc, run.build.profile, run.build.target, run.build.flags)),
-        ("commit", format!(
-            "{}{}",
-            run.build.commit,
-            if run.build.dirty == "true" { ", with changes" } else { "" }
-        )),
+        (
+            "build",
+            format!(
+                "{}, {}, {}, flags {:?}",
+                run.build.rustc, run.build.profile, run.build.target, run.build.flags
+            ),
+        ),
+        (
+            "commit",
+            format!("{}{}", run.build.commit, if run.build.dirty == "true" { ", with changes" } else { "" }),
+        ),
         ("run", format!("{}, seed {}, {}", run.started, run.seed, state)),
         ("cells", format!("{cells}, of which {failed} failed; {} skipped", run.skips.len())),
         ("results", report.results.folder.display().to_string()),
@@ -118,7 +133,8 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<(&'static str, String)> {
 }
 
 fn decisions(report: &Report<'_>) -> String {
-    let mut text = "| property | recommendation | figure | how sure | question |\n|---|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| property | recommendation | figure | how sure | question |\n|---|---|---|---|---|\n".to_owned();
     for row in report.parts().flat_map(|p| p.decided) {
         text += &format!(
             "| {} | {} | {} | {} | [{id}](#{id}) |\n",
@@ -134,8 +150,11 @@ fn decisions(report: &Report<'_>) -> String {
 
 /// Escaped but for words that were written as code in a question.
 fn with_code(text: &str) -> String {
-    let parts: Vec<String> =
-        text.split('`').enumerate().map(|(i, p)| if i % 2 == 1 { format!("`{p}`") } else { escape(p) }).collect();
+    let parts: Vec<String> = text
+        .split('`')
+        .enumerate()
+        .map(|(i, p)| if i % 2 == 1 { format!("`{p}`") } else { escape(p) })
+        .collect();
     if parts.len() % 2 == 1 { parts.concat() } else { escape(text) }
 }
 
@@ -172,7 +191,8 @@ pub(super) fn flips(axis: &Axis, finding: &Finding) -> String {
         return if all_sure { "none in what was measured" } else { "not resolved" }.to_owned();
     };
     let level = if *level == 1.0 { String::new() } else { format!("at {} times, ", tables::number(*level)) };
-    let about = estimate.map(|x| format!(", about {}", axis.name(rounded(x).clamp(*from, *to)))).unwrap_or_default();
+    let about =
+        estimate.map(|x| format!(", about {}", axis.name(rounded(x).clamp(*from, *to)))).unwrap_or_default();
     format!("{level}between {} and {}{about}", axis.name(*from), axis.name(*to))
 }
 
@@ -240,7 +260,8 @@ fn curve(compare: &Compare, finding: &Finding) -> String {
     } else {
         (format!("a: {a}{unit}"), format!("b: {b}{unit}"), "a / b")
     };
-    let mut text = format!("| {first} | {what} | {} | {} | |\n|---|---:|---:|---:|---|\n", escape(&a), escape(&b));
+    let mut text =
+        format!("| {first} | {what} | {} | {} | |\n|---|---:|---:|---:|---|\n", escape(&a), escape(&b));
     let shown: Vec<&Point> = near(finding);
     for p in shown.iter().take(ROWS) {
         let at = match (axis, p.x) {
@@ -281,7 +302,8 @@ fn near(finding: &Finding) -> Vec<&Point> {
 
 fn ranking(finding: &Finding) -> String {
     let Some(first) = finding.rankings.first() else { return String::new() };
-    let mut text = format!("{}\n\n| design | ns a page | times the first |\n|---|---:|---:|\n", code(&first.group));
+    let mut text =
+        format!("{}\n\n| design | ns a page | times the first |\n|---|---:|---:|\n", code(&first.group));
     for place in &first.order {
         let behind = |e: &Effect| if e.ratio == 1.0 { "1".to_owned() } else { ratio(e) };
         text += &format!(
@@ -312,7 +334,8 @@ pub(super) fn missing_lines(report: &Report<'_>, most: usize) -> Vec<String> {
         lines.extend(others.map(|f| format!("{id}: not measured: {}", f.title)));
     }
     let cells = &report.results.cells;
-    let mut failed = cells.iter().filter_map(|(id, facts)| Some(format!("{id}: {}", facts.error.as_deref()?)));
+    let mut failed =
+        cells.iter().filter_map(|(id, facts)| Some(format!("{id}: {}", facts.error.as_deref()?)));
     lines.extend(failed.by_ref().take(most));
     let more = failed.count();
     if more > 0 {

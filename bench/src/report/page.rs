@@ -85,7 +85,9 @@ fn data(report: &Report<'_>) -> Value {
     let (ids, left_out) = on_page(report);
     let mut missing = markdown::missing_lines(report, usize::MAX);
     if left_out > 0 {
-        missing.push(format!("{left_out} cells that no question looks at are not on this page: walkbench export has them"));
+        missing.push(format!(
+            "{left_out} cells that no question looks at are not on this page: walkbench export has them"
+        ));
     }
     let mut backends: Vec<String> = ids.iter().map(|c| c.get(Coordinate::Backend).to_owned()).collect();
     backends.sort_by_key(|b| (registry_order(b), b.clone()));
@@ -208,7 +210,8 @@ fn cells(results: &Results, ids: &[&CellId]) -> Value {
     column("vain", &|f| f.churned?.vain_per_page);
     column("launches", &|f| Some(f.nr_launches as f64));
     let names: BTreeSet<&str> = facts.iter().flat_map(|f| f.counts.keys()).map(String::as_str).collect();
-    let count = |name: &str| -> Vec<Option<u64>> { facts.iter().map(|f| f.counts.get(name).copied()).collect() };
+    let count =
+        |name: &str| -> Vec<Option<u64>> { facts.iter().map(|f| f.counts.get(name).copied()).collect() };
     let is_ever = |name: &str| facts.iter().any(|f| f.counts.get(name).is_some_and(|n| *n > 0));
     let counts: BTreeMap<String, Vec<Option<u64>>> =
         names.into_iter().filter(|n| is_ever(n)).map(|n| (plain(n), count(n))).collect();
@@ -218,7 +221,9 @@ fn cells(results: &Results, ids: &[&CellId]) -> Value {
     // The page opens on a design that most people know, where it was measured.
     let start = ids.iter().position(|c| {
         let at = |of| c.get(of);
-        at(Coordinate::Backend) == "map_order" && at(Coordinate::Request) == "snapshot" && at(Coordinate::Workload) == "dense_4k"
+        at(Coordinate::Backend) == "map_order"
+            && at(Coordinate::Request) == "snapshot"
+            && at(Coordinate::Workload) == "dense_4k"
     });
     json!({
         "coordinates": coordinates,
@@ -231,6 +236,9 @@ fn cells(results: &Results, ids: &[&CellId]) -> Value {
 }
 
 #[cfg(test)]
+mod browser;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -240,5 +248,14 @@ mod tests {
         assert!(!text.contains(['<', '>', '&', '\u{2028}']), "{text}");
         let back: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(back["x"], "</script><!--<script>&\u{2028}\"'");
+    }
+
+    #[test]
+    fn vendored_files_are_what_their_list_says_and_end_no_script() {
+        let list = include_str!("page/vendor/README.md");
+        for (name, text) in [("d3.min.js", D3), ("plot.min.js", PLOT)] {
+            assert!(list.contains(name) && !text.to_lowercase().contains("</script"), "{name}");
+        }
+        assert!(LICENCES.iter().all(|l| l.contains("Permission to use, copy, modify")));
     }
 }

@@ -159,7 +159,10 @@ mod tests {
             ("<!-- walkbench: -->\n", vec!["line 1", "nearly a marker"]),
             ("<!-- Walkbench:x -->\n", vec!["nearly a marker"]),
             ("<!-- / walkbench -->\n", vec!["nearly a marker"]),
-            (&format!("\n<!-- walkbench:no -->\n{end}\n"), vec!["line 2", "nothing is called \"no\"", "expected"]),
+            (
+                &format!("\n<!-- walkbench:no -->\n{end}\n"),
+                vec!["line 2", "nothing is called \"no\"", "expected"],
+            ),
             (DOCUMENT, vec!["line 8", "nearly a marker"]),
         ] {
             let error = spliced(document).unwrap_err().to_string();

@@ -19,6 +19,7 @@ use super::figure::{Body, Figure, Scale};
 use theme::{INK, WIDTH, lines, text, text_px};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'c, 'a, Y> = ChartContext<'c, SVGBackend<'a>, Cartesian2d<Axis, Y>>;
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
 /// One chart as a file.
@@ -144,6 +145,25 @@ impl Axis {
     }
 }
 
+/// An interval: a line with a cap at each end that lies within the chart; one without goes on beyond the frame.
+fn whisker<Y>(chart: &Chart<'_, '_, Y>, ends: [(f64, f64); 2], style: ShapeStyle) -> Drawn
+where
+    Y: Ranged<ValueType = f64>,
+{
+    let (x, y) = (chart.x_range(), chart.y_range());
+    let is_flat = ends[0].1 == ends[1].1;
+    let plot = chart.plotting_area();
+    plot.draw(&PathElement::new(ends, style))?;
+    for (at, (cx, cy)) in ends.iter().map(|end| (if is_flat { end.0 } else { end.1 }, *end)) {
+        let frame = if is_flat { (x.start, x.end) } else { (y.start, y.end) };
+        if at > frame.0 && at < frame.1 {
+            let cap = if is_flat { [(0, -4), (0, 4)] } else { [(-4, 0), (4, 0)] };
+            plot.draw(&(EmptyElement::at((cx, cy)) + PathElement::new(cap, style)))?;
+        }
+    }
+    Ok(())
+}
+
 impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
@@ -166,6 +186,3 @@ impl ValueFormatter<f64> for Axis {
         tick.map(|(_, name)| name.clone()).unwrap_or_default()
     }
 }
-
-#[cfg(test)]
-mod tests;

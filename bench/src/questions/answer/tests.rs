@@ -175,3 +175,20 @@ fn text_of_answers_fits_100_columns() {
         assert!(words.contains(part), "{part:?} not in\n{text}");
     }
 }
+
+#[test]
+fn the_command_of_an_answer_is_the_runs_own_for_one_question() {
+    for (command, expected) in [
+        ("run", "walkbench run --question limit"),
+        ("run --out mine --seed 7", "walkbench run --seed 7 --question limit"),
+        (
+            "run --profile full --question mask --question=prefill --launches 12 --format json",
+            "walkbench run --profile full --launches 12 --question limit",
+        ),
+        ("run --filter ^dense_4k@.*/(a|b)/", "walkbench run --filter '^dense_4k@.*/(a|b)/' --question limit"),
+    ] {
+        let command: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        assert_eq!(again(&command, "limit"), expected);
+    }
+    assert_eq!(again(&["--filter".to_owned(), "it's".to_owned()], "x"), r"walkbench run --filter 'it'\''s' --question x");
+}

@@ -24,7 +24,9 @@ impl Maker<'_> {
         let Some(head) = self.headline() else { return };
         let mut cells: Vec<CellId> = Vec::new();
         for point in self.answer.findings.iter().filter_map(|f| f.headline.as_ref()) {
-            for id in [Some(&point.a), point.b.as_ref()].into_iter().flatten().filter_map(|id| CellId::parse(id)) {
+            for id in
+                [Some(&point.a), point.b.as_ref()].into_iter().flatten().filter_map(|id| CellId::parse(id))
+            {
                 if !cells.contains(&id) && id.get(Coordinate::Churn) == head.get(Coordinate::Churn) {
                     cells.push(id);
                 }
@@ -60,7 +62,11 @@ impl Maker<'_> {
             is_log: true,
             ticks: ticks.filter(|(x, _)| is_there(*x)).collect(),
         };
-        let y = Scale { label: "ns an operation, until the mirror is valid".to_owned(), is_log: true, ticks: Vec::new() };
+        let y = Scale {
+            label: "ns an operation, until the mirror is valid".to_owned(),
+            is_log: true,
+            ticks: Vec::new(),
+        };
         let place = place(&head, Some(Coordinate::Workload));
         let body = Body::Curves(Curves { x, y, series, level: None, flips: None });
         self.push("Time to a valid mirror", &place, body, left_out);
@@ -68,8 +74,13 @@ impl Maker<'_> {
     /// What the walk achieves and what it wastes, against the events that happened meanwhile.
     pub(super) fn doses(&mut self) {
         let Some(head) = self.headline() else { return };
-        let shared =
-            [Coordinate::Size, Coordinate::Request, Coordinate::CallPages, Coordinate::Walkers, Coordinate::Backend];
+        let shared = [
+            Coordinate::Size,
+            Coordinate::Request,
+            Coordinate::CallPages,
+            Coordinate::Walkers,
+            Coordinate::Backend,
+        ];
         let mut pages: BTreeMap<String, Vec<Mark>> = BTreeMap::new();
         let mut waste: BTreeMap<String, Vec<Mark>> = BTreeMap::new();
         let mut quiet = None;
@@ -77,12 +88,8 @@ impl Maker<'_> {
         for (cell, facts) in self.cells_like(&head, &shared) {
             let workload = cell.get(Coordinate::Workload);
             let value = super::measured(facts.ns_per_page, facts.nr_launches);
-            let inverse = |v: Value| Value {
-                y: 1e9 / v.y,
-                lo: v.hi.map(|x| 1e9 / x),
-                hi: v.lo.map(|x| 1e9 / x),
-                ..v
-            };
+            let inverse =
+                |v: Value| Value { y: 1e9 / v.y, lo: v.hi.map(|x| 1e9 / x), hi: v.lo.map(|x| 1e9 / x), ..v };
             let Some(churned) = facts.churned else {
                 // Nothing invalidates: the height that curves start from.
                 if workload == head.get(Coordinate::Workload) {
@@ -97,7 +104,11 @@ impl Maker<'_> {
                 continue;
             };
             let note = plain(&format!("{cell}: {} operations, {} given up", churned.tried, churned.given_up));
-            pages.entry(plain(workload)).or_default().push(Mark { x, value: inverse(value), note: note.clone() });
+            pages.entry(plain(workload)).or_default().push(Mark {
+                x,
+                value: inverse(value),
+                note: note.clone(),
+            });
             if let Some(value) = Value::new(vain, None, value.is_sure, false) {
                 waste.entry(plain(workload)).or_default().push(Mark { x, value, note });
             }
@@ -105,11 +116,19 @@ impl Maker<'_> {
         if pages.values().all(|p| p.len() < 2) {
             return;
         }
-        let place = place(&head, Some(Coordinate::Churn)).replace(&format!("{}@", head.get(Coordinate::Workload)), "");
+        let place = place(&head, Some(Coordinate::Churn))
+            .replace(&format!("{}@", head.get(Coordinate::Workload)), "");
         let quiet = quiet.filter(|y| y.is_finite()).map(|y| (y, "nothing invalidates".to_owned()));
         let all = [
             ("Pages mirrored a second, by dose", "pages a second", true, pages, quiet, left_out),
-            ("Pages walked in vain for each that was wanted, by dose", "pages in vain a page", false, waste, None, Vec::new()),
+            (
+                "Pages walked in vain for each that was wanted, by dose",
+                "pages in vain a page",
+                false,
+                waste,
+                None,
+                Vec::new(),
+            ),
         ];
         for (title, label, is_log, curves, level, left_out) in all {
             let series: Vec<Series> = curves

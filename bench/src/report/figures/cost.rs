@@ -69,7 +69,11 @@ impl Maker<'_> {
             place(&head, Some(axis))
         };
         let y = Scale { label: "ns a page".to_owned(), is_log: true, ticks: Vec::new() };
-        let title = if axis == Coordinate::Size { "Cost of a page by footprint" } else { "Cost of a page by call size" };
+        let title = if axis == Coordinate::Size {
+            "Cost of a page by footprint"
+        } else {
+            "Cost of a page by call size"
+        };
         let body = Body::Curves(Curves { x, y, series, level: None, flips: None });
         self.push(title, &place, body, left_out);
     }

@@ -18,7 +18,8 @@ impl Maker<'_> {
     pub(super) fn decision_map(&mut self) {
         let compares = || self.question.compares.iter().zip(&self.answer.findings);
         let Some(axis) = self.question.compares.iter().find_map(|c| c.axis.as_ref()) else { return };
-        let Some((_, finding)) = compares().find(|(c, f)| c.kind == Kind::Rank && !f.rankings.is_empty()) else {
+        let Some((_, finding)) = compares().find(|(c, f)| c.kind == Kind::Rank && !f.rankings.is_empty())
+        else {
             return;
         };
         let cells: Vec<CellId> = finding.points.iter().filter_map(|p| CellId::parse(&p.a)).collect();
@@ -77,7 +78,8 @@ impl Maker<'_> {
             fields,
             unit: None,
         };
-        let title = "The cheapest design; hatched where its lead over the second is not resolved or does not count";
+        let title =
+            "The cheapest design; hatched where its lead over the second is not resolved or does not count";
         self.push(title, &plain(&finding.title), Body::Grid(grid), Vec::new());
     }
     /// Ratios of counts, design by workload and request.
@@ -99,7 +101,8 @@ impl Maker<'_> {
                 .filter(|(c, ..)| shared.iter().all(|s| c.get(*s) == head.get(*s)))
                 .collect();
             let unit = plain(&compare.metric.to_string());
-            let place = format!("{}, {} pages a call", head.get(Coordinate::Size), head.get(Coordinate::CallPages));
+            let place =
+                format!("{}, {} pages a call", head.get(Coordinate::Size), head.get(Coordinate::CallPages));
             let of = [Coordinate::Request, Coordinate::Workload];
             if let Some((body, left_out)) = matrix(&points, &of, unit) {
                 self.push(&finding.title, &place, body, left_out);
@@ -163,7 +166,8 @@ fn overview(results: &Results, question: &str, number: usize) -> Option<Figure> 
             && c.get(Coordinate::CallPages) == "512"
             && c.get(Coordinate::Churn) == workloads::churn::NO_CHURN
             && c.get(Coordinate::Walkers) == "1"
-            && walker::backends::find(c.get(Coordinate::Backend)).is_none_or(|b| b.kind != BackendKind::Control)
+            && walker::backends::find(c.get(Coordinate::Backend))
+                .is_none_or(|b| b.kind != BackendKind::Control)
     };
     // The smallest size of each workload: all have one that a cache holds.
     let mut smallest: BTreeMap<&str, u64> = BTreeMap::new();

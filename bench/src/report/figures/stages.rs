@@ -16,12 +16,14 @@ impl Maker<'_> {
         let mut panels: Vec<Panel> = Vec::new();
         let mut left_out = Vec::new();
         // The headline's panel first.
-        let title = |c: &CellId| plain(&format!("{}, {}", c.get(Coordinate::Workload), c.get(Coordinate::Request)));
+        let title =
+            |c: &CellId| plain(&format!("{}, {}", c.get(Coordinate::Workload), c.get(Coordinate::Request)));
         let first = title(&head);
         for (cell, facts) in cells {
             let parts = STAGES.map(|s| facts.stages.get(s).copied().flatten().unwrap_or(0.0));
             let whole = measured(facts.ns_per_page, facts.nr_launches);
-            let is_drawable = parts.iter().all(|p| p.is_finite() && *p >= 0.0) && parts.iter().sum::<f64>() > 0.0;
+            let is_drawable =
+                parts.iter().all(|p| p.is_finite() && *p >= 0.0) && parts.iter().sum::<f64>() > 0.0;
             if !is_drawable {
                 let why = facts.error.as_deref().unwrap_or("no stages");
                 left_out.push(plain(&format!("{cell}: {why}")));
@@ -42,11 +44,8 @@ impl Maker<'_> {
         if panels.is_empty() {
             return;
         }
-        let place = format!(
-            "{}, {} pages a call",
-            head.get(Coordinate::Size),
-            head.get(Coordinate::CallPages)
-        );
+        let place =
+            format!("{}, {} pages a call", head.get(Coordinate::Size), head.get(Coordinate::CallPages));
         let body = Body::Stages(Stages { unit: "ns a page".to_owned(), panels });
         self.push("Where the time goes", &place, body, left_out);
     }

@@ -110,27 +110,31 @@
     return el("div", { class: "table", id },
       el("div", { class: "tools" }, el("label", {}, "Filter ", filter), count, more),
       el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-        el("table", {}, el("caption", { class: "note" }, caption), el("thead", {}, el("tr", {}, ...heads)), body)));
+        el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, ...heads)), body)));
   }
 
   // ---- charts
 
   const width = () => Math.max(280, Math.min(900, byId("main").clientWidth - 36));
-  const tip = (options) => Plot.tip([], options);
-  void tip;
+  /** Round numbers between two ends, as the SVG of the documents has them. */
+  function rounds(isLog, [lo, hi]) {
+    if (!isLog) return d3.ticks(lo, hi, 6);
+    const decades = Math.log10(hi / lo);
+    const steps = decades > 2.5 ? [1] : decades > 1.2 ? [1, 3] : decades > 0.6 ? [1, 2, 5]
+      : decades > 0.25 ? [1, 1.5, 2, 3, 4, 5, 6, 8] : [1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.3, 2.6, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9, 9.5];
+    return d3.range(Math.floor(Math.log10(lo)), Math.ceil(Math.log10(hi)) + 1)
+      .flatMap((d) => steps.map((k) => k * 10 ** d)).filter((v) => v >= lo && v <= hi);
+  }
 
-  function scale(s, extra) {
-    const named = s.ticks.length > 0;
-    return {
-      type: s.is_log ? "log" : "linear",
-      label: null,
-      nice: false,
-      grid: true,
-      ...(named
-        ? { ticks: s.ticks.map((t) => t[0]), tickFormat: (x) => (s.ticks.find((t) => t[0] === x) || [0, short(x)])[1] }
-        : { tickFormat: short }),
-      ...extra,
-    };
+  /** An axis with its grid. Text is given by us: a logarithmic scale would leave out names that are no power of ten. */
+  function axis(which, isLog, ends, room, ticks = []) {
+    const named = ticks.length ? ticks : rounds(isLog, ends).map((v) => [v, short(v)]);
+    const at = (v) => (isLog ? Math.log(v / ends[0]) / Math.log(ends[1] / ends[0]) : (v - ends[0]) / (ends[1] - ends[0]));
+    const fit = which === "x" ? thin(named, at, room) : named;
+    const values = fit.map((t) => t[0]);
+    const text = (v) => (fit.find((t) => t[0] === v) || [0, short(v)])[1];
+    const [grid, marks] = which === "x" ? [Plot.gridX, Plot.axisX] : [Plot.gridY, Plot.axisY];
+    return [grid(values, { strokeOpacity: 0.12 }), marks(values, { text, label: null, tickSize: 4 })];
   }
 
   /** The ends of an axis: all values, and intervals as far as they are not many times wider than those. */
@@ -174,9 +178,6 @@
     const y = domain(rows.map((r) => r.y).concat(f.level ? [f.level[0]] : []), ends(rows), f.y.is_log);
     const xs = rows.map((r) => r.x);
     const x = domain(xs, [], f.x.is_log);
-    const log = (v) => (f.x.is_log ? Math.log(v) : v);
-    const room = width() - 90;
-    const ticks = thin(f.x.ticks, (v) => (log(v) - log(x[0])) / (log(x[1]) - log(x[0])), room);
     const colour = (i) => (f.series[i].is_limit ? "currentColor" : PALETTE[i % PALETTE.length]);
     const symbol = (i) => (f.series[i].is_limit ? null : SYMBOLS[i % SYMBOLS.length]);
     const measured = rows.filter((r) => !r.limit);
@@ -184,20 +185,21 @@
     const says = (r) => `${r.name}\n${xName(f.x, r.x)}: ${number(r.y)}${r.lo !== null ? ` [${interval(r.lo, r.hi)}]` : ", no interval"}\n${r.note}`;
     const plot = Plot.plot({
       width: width(), height: 380, marginLeft: 56, marginRight: 44, marginBottom: 36, marginTop: 24,
-      x: scale({ ...f.x, ticks }, { domain: x }),
-      y: scale(f.y, { domain: y, ticks: 6 }),
+      x: { type: f.x.is_log ? "log" : "linear", domain: x, axis: null },
+      y: { type: f.y.is_log ? "log" : "linear", domain: y, axis: null },
       marks: [
-        Plot.axisX({ label: null, ...(ticks.length ? { ticks: ticks.map((t) => t[0]), tickFormat: (v) => (ticks.find((t) => t[0] === v) || [0, ""])[1] } : { ticks: 6, tickFormat: short }) }),
+        ...axis("x", f.x.is_log, x, width() - 100, f.x.ticks),
+        ...axis("y", f.y.is_log, y),
         f.flips ? Plot.rectX([f.flips], { x1: (d) => d[0], x2: (d) => d[1], fill: "currentColor", fillOpacity: 0.1 }) : null,
         f.level ? Plot.ruleY([f.level[0]], { stroke: "currentColor", strokeDasharray: "6 4" }) : null,
         f.level ? Plot.text([f.level[1]], { x: x[1], y: f.level[0], text: (d) => d, dx: 4, textAnchor: "start", fill: "currentColor" }) : null,
         Plot.line(limits, { x: "x", y: "y", z: "i", stroke: "currentColor", strokeDasharray: "3 3" }),
         Plot.line(measured, { x: "x", y: "y", z: "i", stroke: (r) => colour(r.i), strokeWidth: 2 }),
-        Plot.link(clip(measured, y), { x: "x", y1: "lo", y2: "hi", stroke: (r) => colour(r.i), markerStart: "none", ariaLabel: "interval" }),
+        Plot.link(clip(measured, y), { x: "x", y1: "lo", y2: "hi", stroke: (r) => colour(r.i), marker: "none" }),
         // Hollow where fewer than six launches stand behind a point.
         Plot.dot(measured, {
           x: "x", y: "y", stroke: (r) => colour(r.i), fill: (r) => (r.is_sure ? colour(r.i) : "var(--back)"),
-          symbol: (r) => symbol(r.i), r: 4, ariaLabel: "point", title: says,
+          symbol: (r) => symbol(r.i), r: 4, title: says,
         }),
         Plot.tip(measured, Plot.pointer({ x: "x", y: "y", title: says, fill: "var(--panel)", stroke: "var(--line)" })),
       ],
@@ -223,13 +225,13 @@
       const says = (r) => `${r.name}\n${r.stage}: ${number(r.y)} ${f.unit}`;
       return [el("h4", {}, p.title), Plot.plot({
         width: width(), height: 40 + 28 * p.bars.length, marginLeft: Math.min(150, width() / 3), marginRight: 16, marginTop: 8, marginBottom: 28,
-        x: { label: null, grid: true, tickFormat: short },
-        y: { label: null, domain: p.bars.map((b) => b.name) },
+        x: { label: null, grid: true, ticks: 5, tickFormat: short },
+        y: { label: null, domain: p.bars.map((b) => b.name), tickSize: 0 },
         color: { type: "identity" },
         marks: [
-          Plot.barX(rows, { x: "y", y: "name", fill: (r) => STAGE_COLOURS[r.i], title: says, ariaLabel: "stage", insetTop: 3, insetBottom: 3 }),
+          Plot.barX(rows, { x: "y", y: "name", fill: (r) => STAGE_COLOURS[r.i], title: says, insetTop: 3, insetBottom: 3 }),
           Plot.ruleY(wholes.filter((w) => w.lo !== null), { x1: "lo", x2: "hi", y: "name", stroke: "currentColor", strokeWidth: 2 }),
-          Plot.dot(wholes, { x: "y", y: "name", r: 3, fill: "currentColor", ariaLabel: "point", title: (w) => `${w.name}: whole ${number(w.y)} [${interval(w.lo, w.hi)}] ${f.unit}` }),
+          Plot.dot(wholes, { x: "y", y: "name", r: 3, fill: "currentColor", title: (w) => `${w.name}: whole ${number(w.y)} [${interval(w.lo, w.hi)}] ${f.unit}` }),
           p.limit === null ? null : Plot.ruleX([p.limit], { stroke: "currentColor", strokeDasharray: "3 3" }),
         ],
       })];
@@ -248,14 +250,15 @@
     const least = f.percent === null ? null : 1 + f.percent / 100;
     return [el("p", { class: "note" }, `across: ${f.x.label}, logarithmic${least ? `; grey: less than ${f.percent} % apart` : ""}`), Plot.plot({
       width: width(), height: 50 + 26 * rows.length, marginLeft: left, marginRight: 56, marginTop: 8, marginBottom: 32,
-      x: { type: "log", domain: x, grid: true, label: null, ticks: 6, tickFormat: short },
+      x: { type: "log", domain: x, axis: null },
       y: { label: null, domain: rows.map((r) => r.key), tickFormat: (k) => name(Number(k)), tickSize: 0 },
       marks: [
+        ...axis("x", true, x, width() - left - 56),
         least ? Plot.rectX([1], { x1: Math.max(x[0], 1 / least), x2: Math.min(x[1], least), fill: "currentColor", fillOpacity: 0.12 }) : null,
         Plot.ruleX([1], { stroke: "currentColor", strokeDasharray: "6 4" }),
-        f.is_bars ? Plot.barX(rows, { x1: 1, x2: "y", y: "key", fill: (r) => (r.is_limit ? "#7a8290" : PALETTE[0]), fillOpacity: 0.55, insetTop: 4, insetBottom: 4, ariaLabel: "bar", title: says }) : null,
+        f.is_bars ? Plot.barX(rows, { x1: 1, x2: "y", y: "key", fill: (r) => (r.is_limit ? "#7a8290" : PALETTE[0]), fillOpacity: 0.55, insetTop: 4, insetBottom: 4, title: says }) : null,
         Plot.ruleY(clip(rows, x), { x1: "lo", x2: "hi", y: "key", stroke: PALETTE[0], strokeWidth: 2 }),
-        Plot.dot(rows, { x: "y", y: "key", r: 4, stroke: (r) => (r.is_limit ? "#7a8290" : PALETTE[0]), fill: (r) => (r.is_sure ? PALETTE[0] : "var(--back)"), ariaLabel: "point", title: says }),
+        Plot.dot(rows, { x: "y", y: "key", r: 4, stroke: (r) => (r.is_limit ? "#7a8290" : PALETTE[0]), fill: (r) => (r.is_sure ? PALETTE[0] : "var(--back)"), title: says }),
         Plot.text(rows, { x: x[1], y: "key", text: (r) => ratio(r.y), dx: 8, textAnchor: "start", fill: "currentColor" }),
         Plot.tip(rows, Plot.pointerY({ x: "y", y: "key", title: says, fill: "var(--panel)", stroke: "var(--line)" })),
       ],
@@ -296,8 +299,8 @@
         hatch,
         Plot.axisX({ anchor: "top", tickSize: 0, tickRotate: upright ? -90 : 0, tickFormat: (i) => cut(f.columns[i], 22), label: null }),
         Plot.axisY({ anchor: "left", tickSize: 0, tickFormat: (i) => cut(f.rows[i], fits), label: null }),
-        Plot.cell(f.fields, { ...at, fill, title: says, ariaLabel: "field" }),
-        Plot.cell(f.fields.filter((x) => x.is_hatched), { ...at, fill: `url(#${id})`, ariaLabel: "hatch", pointerEvents: "none" }),
+        Plot.cell(f.fields, { ...at, fill, title: says }),
+        Plot.cell(f.fields.filter((x) => x.is_hatched), { ...at, fill: `url(#${id})`, pointerEvents: "none" }),
         Plot.text(f.fields.filter((x) => !x.is_hatched && x.text.length * 6 < space), { ...at, text: "text", fill: ink, pointerEvents: "none" }),
         Plot.tip(f.fields, Plot.pointer({ ...at, title: says, fill: "var(--panel)", stroke: "var(--line)" })),
       ],
@@ -554,11 +557,12 @@
     const says = (r) => `${r.name}\n${number(r.y)}${r.lo !== null ? ` [${interval(r.lo, r.hi)}]` : ""}\n${r.note}`;
     return [Plot.plot({
       width: width(), height: 50 + 24 * rows.length, marginLeft: left, marginRight: 24, marginTop: 8, marginBottom: 32,
-      x: { type: isLog ? "log" : "linear", domain: x, grid: true, label: null, ticks: 6, tickFormat: short },
+      x: { type: isLog ? "log" : "linear", domain: x, axis: null },
       y: { label: null, domain: rows.map((r) => r.key), tickSize: 0, tickFormat: (k) => { const n = rows[Number(k)].name; return n.length > fits ? `${n.slice(0, fits - 1)}\u2026` : n; } },
       marks: [
+        ...axis("x", isLog, x, width() - left - 24),
         Plot.ruleY(clip(rows, x), { x1: "lo", x2: "hi", y: "key", stroke: PALETTE[0], strokeWidth: 2 }),
-        Plot.dot(rows, { x: "y", y: "key", r: 4, stroke: PALETTE[0], fill: (r) => (r.is_sure ? PALETTE[0] : "var(--back)"), ariaLabel: "point", title: says }),
+        Plot.dot(rows, { x: "y", y: "key", r: 4, stroke: PALETTE[0], fill: (r) => (r.is_sure ? PALETTE[0] : "var(--back)"), title: says }),
         Plot.tip(rows, Plot.pointerY({ x: "y", y: "key", title: says, fill: "var(--panel)", stroke: "var(--line)" })),
       ],
       color: { type: "identity" },

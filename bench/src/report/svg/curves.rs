@@ -1,11 +1,10 @@
 //! Lines through points with intervals.
 
-use plotters::element::ErrorBar;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::theme::{INK, WIDTH, anchored, colour, cut, text, text_px};
-use super::{Area, Axis, Drawn};
+use super::{Area, Axis, Drawn, whisker};
 use crate::report::figure::{Curves, Series};
 
 /// Of the plot alone.
@@ -59,7 +58,9 @@ pub(super) fn draw(area: &Area<'_>, c: &Curves) -> Drawn {
         let at = y.at(*level);
         chart.draw_series(DashedLineSeries::new([(x.lo, at), (x.hi, at)], 6, 4, INK.stroke_width(1)))?;
         let style = anchored(12, INK, HPos::Left, VPos::Center);
-        chart.draw_series([EmptyElement::at((x.hi, at)) + Text::new(cut(name, 12, RIGHT - 8), (5, 0), style)])?;
+        chart.draw_series([
+            EmptyElement::at((x.hi, at)) + Text::new(cut(name, 12, RIGHT - 8), (5, 0), style)
+        ])?;
     }
     for (i, s) in c.series.iter().enumerate() {
         let colour = if s.is_limit { INK } else { colour(i) };
@@ -71,8 +72,8 @@ pub(super) fn draw(area: &Area<'_>, c: &Curves) -> Drawn {
         chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
         for m in &s.points {
             if let (Some(lo), Some(hi)) = (m.value.lo, m.value.hi) {
-                let at = (x.at(m.x), y.at(lo), y.at(m.value.y), y.at(hi));
-                chart.draw_series([ErrorBar::new_vertical(at.0, at.1, at.2, at.3, colour.stroke_width(1), 7)])?;
+                let at = x.at(m.x);
+                whisker(&chart, [(at, y.at(lo)), (at, y.at(hi))], colour.stroke_width(1))?;
             }
             let at = (x.at(m.x), y.at(m.value.y));
             chart.plotting_area().draw(&marker(i, m.value.is_sure, colour, at))?;

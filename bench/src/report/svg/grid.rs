@@ -57,7 +57,11 @@ pub(super) fn draw(area: &Area<'_>, g: &Grid) -> Drawn {
     let values = || g.fields.iter().filter_map(|f| f.value).filter(|v| *v > 0.0);
     let (lo, hi) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
     area.draw(&Text::new(g.x.clone(), (left, 2), anchored(12, INK, HPos::Left, VPos::Top)))?;
-    area.draw(&Text::new(cut(&g.y, 12, left as u32 - 16), (left - 8, 2), anchored(12, INK, HPos::Right, VPos::Top)))?;
+    area.draw(&Text::new(
+        cut(&g.y, 12, left as u32 - 16),
+        (left - 8, 2),
+        anchored(12, INK, HPos::Right, VPos::Top),
+    ))?;
     for (i, name) in g.columns.iter().enumerate() {
         let x = left + i as i32 * column + column / 2;
         if is_upright(g) {

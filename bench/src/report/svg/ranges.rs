@@ -1,11 +1,10 @@
 //! A point or a bar a row, each with its interval.
 
-use plotters::element::ErrorBar;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::theme::{INK, WIDTH, anchored, colour, lines, text, value};
-use super::{Area, Axis, Drawn};
+use super::{Area, Axis, Drawn, whisker};
 use crate::report::figure::Ranges;
 
 /// Of a row with names of one line or of two.
@@ -58,7 +57,12 @@ pub(super) fn draw(area: &Area<'_>, r: &Ranges) -> Drawn {
         let corners = [(x.at(1.0 / least).max(x.lo), 0.0), (x.at(least).min(x.hi), rows)];
         chart.draw_series([Rectangle::new(corners, INK.mix(0.25).filled())])?;
     }
-    chart.draw_series(DashedLineSeries::new([(x.at(1.0), 0.0), (x.at(1.0), rows)], 6, 4, INK.stroke_width(1)))?;
+    chart.draw_series(DashedLineSeries::new(
+        [(x.at(1.0), 0.0), (x.at(1.0), rows)],
+        6,
+        4,
+        INK.stroke_width(1),
+    ))?;
     for (i, row) in r.rows.iter().enumerate() {
         let (y, v) = (i as f64 + 0.5, row.value);
         let colour = if row.is_limit { INK } else { colour(0) };
@@ -68,10 +72,9 @@ pub(super) fn draw(area: &Area<'_>, r: &Ranges) -> Drawn {
             chart.draw_series([bar])?;
         }
         if let (Some(lo), Some(hi)) = (v.lo, v.hi) {
-            let bar = ErrorBar::new_horizontal(y, x.at(lo), at, x.at(hi), colour.stroke_width(2), 9);
-            chart.draw_series([bar])?;
+            whisker(&chart, [(x.at(lo), y), (x.at(hi), y)], colour.stroke_width(2))?;
         }
-        if !r.is_bars {
+        if !row.is_limit {
             let style = if v.is_sure { colour.filled() } else { colour.stroke_width(2) };
             chart.draw_series([Circle::new((at, y), 4, style)])?;
         }

@@ -1,11 +1,10 @@
 //! Bars made of stages, in panels with scales of their own.
 
-use plotters::element::ErrorBar;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::theme::{INK, STAGE_COLOURS, WIDTH, anchored, cut, text};
-use super::{Area, Axis, Drawn};
+use super::{Area, Axis, Drawn, whisker};
 use crate::report::figure::{Panel, STAGES, Scale, Stages};
 
 /// Of a bar with its gap.
@@ -79,7 +78,9 @@ fn bars(area: &Area<'_>, panel: &Panel, unit: &str) -> Drawn {
         if let Some(w) = bar.whole {
             let (lo, hi) = w.ends();
             let (lo, hi) = (x.at(lo), x.at(hi));
-            chart.draw_series([ErrorBar::new_horizontal(row + 0.5, lo, w.y, hi, INK.stroke_width(2), 10)])?;
+            whisker(&chart, [(lo, row + 0.5), (hi, row + 0.5)], INK.stroke_width(2))?;
+            let style = if w.is_sure { INK.filled() } else { INK.stroke_width(2) };
+            chart.draw_series([Circle::new((x.at(w.y), row + 0.5), 3, style)])?;
         }
         let y = ABOVE as i32 + (i as u32 * ROW + ROW / 2) as i32;
         let style = anchored(12, INK, HPos::Right, VPos::Center);

@@ -76,7 +76,9 @@ pub(super) fn ticks(is_log: bool, lo: f64, hi: f64) -> Vec<(f64, String)> {
             span if span > 1.2 => &[1.0, 3.0],
             span if span > 0.6 => &[1.0, 2.0, 5.0],
             span if span > 0.25 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
-            _ => &[1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.3, 2.6, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 9.5],
+            _ => &[
+                1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.3, 2.6, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 9.5,
+            ],
         };
         let decades = (lo.floor() as i32)..=(hi.ceil() as i32);
         let all = decades.flat_map(|d| steps.iter().map(move |s| s * 10f64.powi(d)));

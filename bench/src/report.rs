@@ -8,6 +8,7 @@ mod figure;
 mod figures;
 mod markdown;
 mod page;
+mod runs;
 pub(crate) mod splice;
 mod svg;
 
@@ -16,17 +17,20 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::compare::compare;
 use crate::output;
 use crate::questions::{self, Answer, Question, questions};
 use crate::results::Results;
 use decisions::{Decided, decided};
 use figure::Figure;
+use runs::Runs;
 
 /// What is said of a run.
 pub(crate) struct Report<'a> {
     results: &'a Results,
     answers: Vec<Answer>,
     figures: Vec<Vec<Figure>>,
+    runs: Option<Runs>,
 }
 
 /// What is said of a question.
@@ -38,12 +42,20 @@ struct Part<'a> {
 }
 
 impl<'a> Report<'a> {
+    /// Of several runs: the first one's report, and all of them side by side.
+    ///
+    /// # Panics
+    /// Without a run.
+    pub(crate) fn of(runs: &'a [Results]) -> Report<'a> {
+        let side_by_side = || Runs::new(runs, compare(runs, "decode", &|_| true));
+        Report { runs: (runs.len() > 1).then(side_by_side), ..Report::new(&runs[0]) }
+    }
     /// Answers every question and makes its figures.
     pub(crate) fn new(results: &'a Results) -> Report<'a> {
         let answers = questions::answers(results);
         let figures =
             questions().iter().zip(&answers).map(|(q, a)| figures::figures(q, a, results)).collect();
-        Report { results, answers, figures }
+        Report { results, answers, figures, runs: None }
     }
     /// Question by question, in their order.
     fn parts(&self) -> impl Iterator<Item = Part<'_>> {
@@ -73,7 +85,8 @@ impl<'a> Report<'a> {
             (PathBuf::from("report.md"), markdown::document(self, CHARTS)),
             (PathBuf::from("index.html"), page::page(self)?),
         ];
-        for figure in self.figures.iter().flatten() {
+        let side_by_side = self.runs.as_ref().and_then(Runs::figure);
+        for figure in self.figures.iter().flatten().chain(&side_by_side) {
             files.push((Path::new(CHARTS).join(format!("{}.svg", figure.id)), svg::svg(figure)?));
         }
         Ok(files)
@@ -125,7 +138,8 @@ pub(crate) fn stale(report: &Report<'_>, out: &Path) -> Result<Vec<PathBuf>> {
 fn is_chart(name: &str) -> bool {
     let number =
         |id: &str| Some(name.strip_prefix(id)?.strip_prefix('-')?.strip_suffix(".svg")?.parse::<u32>());
-    questions().iter().any(|q| number(&q.id).is_some_and(|n| n.is_ok()))
+    let ids = questions().iter().map(|q| q.id.as_str()).chain(["runs"]);
+    ids.into_iter().any(|id| number(id).is_some_and(|n| n.is_ok()))
 }
 
 /// The way from one folder to another, as a link has it.

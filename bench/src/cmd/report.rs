@@ -21,16 +21,17 @@ use crate::results::Results;
 Examples:
   walkbench report results/MINE                              into results/MINE/report
   walkbench report results/MINE --out /tmp/mine
+  walkbench report results/MINE results/AGAIN                does another run give the same answers?
   walkbench report results/MINE --splice REPORT.md
   walkbench report results/MINE --splice REPORT.md --check    do they still agree?
 
-What may stand between markers: machine, decisions, missing, and for each question (walkbench list questions)
+What may stand between markers: machine, decisions, missing, runs (with several folders), and for each question (walkbench list questions)
 answer ID, charts ID, tables ID.")]
 pub(crate) struct ReportArgs {
-    /// A results folder
+    /// Results folders: the first is what is reported, further ones are held against it
     #[arg(value_name = "DIR", required = true)]
-    folder: PathBuf,
-    /// Folder for the report; by default DIR/report
+    folders: Vec<PathBuf>,
+    /// Folder for the report; by default report below the first DIR
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Replace the generated parts of this document; again for more
@@ -54,12 +55,17 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
         Ok((path, text))
     });
     let documents = documents.collect::<Result<Vec<_>>>()?;
-    let results = Results::load(&args.folder)?;
-    if results.cells.is_empty() {
-        bail!("{}: holds no measured cell; expected the results of `walkbench run`", args.folder.display());
-    }
-    let report = Report::new(&results);
-    let out = args.out.clone().unwrap_or_else(|| args.folder.join("report"));
+    let runs = args.folders.iter().map(|folder| {
+        let results = Results::load(folder)?;
+        if results.cells.is_empty() {
+            bail!("{}: holds no measured cell; expected the results of `walkbench run`", folder.display());
+        }
+        Ok(results)
+    });
+    let runs = runs.collect::<Result<Vec<_>>>()?;
+    let report = Report::of(&runs);
+    let first = &args.folders[0];
+    let out = args.out.clone().unwrap_or_else(|| first.join("report"));
     let spliced = documents.iter().map(|(path, text)| {
         let folder = path.parent().unwrap_or(Path::new("."));
         let new =
@@ -72,7 +78,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
         let mut stale: Vec<PathBuf> = documents.map(|(path, ..)| path.to_path_buf()).collect();
         stale.extend(report::stale(&report, &out)?);
         for path in &stale {
-            eprintln!("{}: differs from what {} says", path.display(), args.folder.display());
+            eprintln!("{}: differs from what {} says", path.display(), first.display());
         }
         return Ok(ExitCode::from(u8::from(!stale.is_empty())));
     }
@@ -88,6 +94,6 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
         }
     }
     output::print(&text)?;
-    results.notes.iter().for_each(|note| eprintln!("{note}"));
+    runs.iter().flat_map(|r| &r.notes).for_each(|note| eprintln!("{note}"));
     Ok(ExitCode::SUCCESS)
 }

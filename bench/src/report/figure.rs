@@ -186,6 +186,8 @@ pub(crate) struct Grid {
     pub(crate) fields: Vec<Field>,
     /// What a field's number is; none where fields are names.
     pub(crate) unit: Option<String>,
+    /// Whether colours go by factors: not where a number is 0.
+    pub(crate) is_log: bool,
 }
 
 /// One field.

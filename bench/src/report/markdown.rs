@@ -8,10 +8,12 @@
 //! | `charts ID` | its charts |
 //! | `tables ID` | its comparisons with their figures |
 //! | `missing` | what the results lack |
+//! | `runs` | the answers of several runs side by side |
 
 use super::Report;
 use super::decisions::{how_sure, ratio};
 use super::figure::{Figure, plain};
+use super::runs::Runs;
 use crate::export::markdown::escape;
 use crate::questions::answer::{Answer, BreakEven, Effect, Finding, Point, Verdict};
 use crate::questions::{Axis, CellId, Compare, Coordinate, Kind, Question};
@@ -19,8 +21,7 @@ use crate::results::CellFacts;
 use crate::tables;
 
 /// What [`block`] knows.
-pub(crate) const NAMES: &str =
-    "machine, decisions, missing, or answer, charts or tables with the id of a question";
+pub(crate) const NAMES: &str = "machine, decisions, missing, runs (with several folders), or answer, charts or tables with the id of a question";
 
 /// Rows of a table at most; the page has all of them.
 const ROWS: usize = 24;
@@ -31,6 +32,7 @@ pub(crate) fn block(report: &Report<'_>, name: &str, charts: &str) -> Option<Str
         "machine" => return Some(machine(report)),
         "decisions" => return Some(decisions(report)),
         "missing" => return Some(missing(report)),
+        "runs" => return Some(runs(report.runs.as_ref()?, charts)),
         _ => {}
     }
     let (what, id) = name.split_once(' ')?;
@@ -62,7 +64,15 @@ pub(crate) fn document(report: &Report<'_>, charts: &str) -> String {
         }
         text += &format!("{}\n{}\n\n", comparisons(q, part.answer), escape(&q.analysis));
     }
+    if let Some(side_by_side) = &report.runs {
+        text += &format!("## Runs side by side\n\n{}\n", runs(side_by_side, charts));
+    }
     text + "## What is missing\n\n" + &missing(report)
+}
+
+fn runs(runs: &Runs, charts: &str) -> String {
+    let figure = runs.figure().map(|f| chart(&f, charts)).unwrap_or_default();
+    format!("{}\n{figure}", runs.markdown())
 }
 
 fn machine(report: &Report<'_>) -> String {

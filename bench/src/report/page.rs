@@ -98,10 +98,17 @@ fn data(report: &Report<'_>) -> Value {
         "facts": markdown::facts(report),
         "missing": missing.iter().map(|m| plain(m)).collect::<Vec<_>>(),
         "backends": backends.iter().map(|b| plain(b)).collect::<Vec<_>>(),
+        "controls": backends.iter().filter(|b| is_control(b)).map(|b| plain(b)).collect::<Vec<_>>(),
         "decisions": report.parts().flat_map(|p| p.decided).collect::<Vec<_>>(),
         "questions": report.parts().map(|p| question(&p, &ids)).collect::<Vec<_>>(),
         "cells": cells(results, &ids),
+        "runs": report.runs.as_ref().map(super::runs::Runs::data),
     })
+}
+
+/// The harness's own: not an API.
+fn is_control(backend: &str) -> bool {
+    walker::backends::find(backend).is_some_and(|b| b.kind == walker::backend::Kind::Control)
 }
 
 /// Which cells the page has, and how many it leaves out.
@@ -208,6 +215,7 @@ fn cells(results: &Results, ids: &[&CellId]) -> Value {
     column("max", &|f| f.latency_ns.map(|l| l.max as f64));
     column("events", &|f| f.churned?.events_per_s);
     column("vain", &|f| f.churned?.vain_per_page);
+    column("decode", &|f| f.limit_ns("decode"));
     column("launches", &|f| Some(f.nr_launches as f64));
     let names: BTreeSet<&str> = facts.iter().flat_map(|f| f.counts.keys()).map(String::as_str).collect();
     let count =

@@ -1,7 +1,7 @@
 //! Figures as SVG, drawn with plotters: for documents.
 //!
-//! The background is transparent and every colour has a contrast of 3 or more against white and against the dark of code
-//! forges: an image does not know on which of the two it is shown. Logarithmic scales are linear ones of logarithms
+//! The background is transparent, every colour of a mark has a contrast of 3 or more against white and against the dark of
+//! code forges, and letters go by what the reader prefers. Logarithmic scales are linear ones of logarithms
 //! here, so that one chart type does and ticks are where measurements are.
 
 mod curves;
@@ -76,12 +76,17 @@ fn body_height(body: &Body) -> u32 {
     }
 }
 
-/// Says what the image is to those who do not see it, and lets it shrink to its page.
+/// Says what the image is to those who do not see it, and lets its letters go by what the reader prefers.
 fn described(svg: &str, figure: &Figure) -> String {
     let escape = |s: &str| s.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let hex = |RGBColor(r, g, b): RGBColor| format!("#{r:02X}{g:02X}{b:02X}");
+    let (ink, dark) = (hex(theme::INK), hex(theme::DARK_INK));
+    let style = format!(
+        "<style>@media (prefers-color-scheme: dark) {{ [fill=\"{ink}\"] {{ fill: {dark} }} [stroke=\"{ink}\"] {{ stroke: {dark} }} }}</style>\n"
+    );
     let title = format!("<title>{}</title>\n<desc>{}</desc>\n", escape(&figure.title), escape(&figure.place));
     let Some((tag, rest)) = svg.split_once(">\n") else { return svg.to_owned() };
-    format!("{tag} role=\"img\">\n{title}{rest}\n")
+    format!("{tag} role=\"img\">\n{title}{style}{rest}\n")
 }
 
 /// A scale with its ends, ready to be drawn.

@@ -190,5 +190,8 @@ fn the_command_of_an_answer_is_the_runs_own_for_one_question() {
         let command: Vec<String> = command.split(' ').map(str::to_owned).collect();
         assert_eq!(again(&command, "limit"), expected);
     }
-    assert_eq!(again(&["--filter".to_owned(), "it's".to_owned()], "x"), r"walkbench run --filter 'it'\''s' --question x");
+    assert_eq!(
+        again(&["--filter".to_owned(), "it's".to_owned()], "x"),
+        r"walkbench run --filter 'it'\''s' --question x"
+    );
 }

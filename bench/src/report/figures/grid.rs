@@ -77,6 +77,7 @@ impl Maker<'_> {
             rows: rows.iter().map(|r| named[*r].clone()).collect(),
             fields,
             unit: None,
+            is_log: false,
         };
         let title =
             "The cheapest design; hatched where its lead over the second is not resolved or does not count";
@@ -228,7 +229,9 @@ fn matrix(points: &[(CellId, f64, String)], of: &[Coordinate], unit: String) -> 
             note: note.clone(),
         });
     }
+    let is_log = fields.iter().all(|f| f.value.is_some_and(|v| v > 0.0));
     let grid = Grid {
+        is_log,
         x: "design".to_owned(),
         y: of.iter().rev().map(|c| c.name()).collect::<Vec<_>>().join(", "),
         columns: columns.iter().map(|c| plain(c)).collect(),

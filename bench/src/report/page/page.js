@@ -92,8 +92,8 @@
       });
       body.replaceChildren(...all.slice(0, shown).map((i) =>
         el("tr", {}, ...columns.map((c) =>
-          el("td", { class: [c.numeric && "number", c.long && "long", c.verdict && c.verdict(rows[i])].filter(Boolean).join(" ") || null },
-            c.text(rows[i]))))));
+          el("td", { class: [c.numeric && "number", c.long && "long", c.id && "id", c.verdict && c.verdict(rows[i])].filter(Boolean).join(" ") || null },
+            c.link ? el("button", { type: "button", onclick: () => c.link(rows[i]) }, c.text(rows[i])) : c.text(rows[i]))))));
       count.textContent = `${Math.min(shown, all.length)} of ${all.length} rows`;
       more.hidden = all.length <= shown;
       more.textContent = `Show all ${all.length}`;
@@ -269,9 +269,9 @@
   let patterns = 0;
   function grid(f) {
     const names = [...new Set(f.fields.map((x) => x.name).filter((n) => n !== null))].sort();
-    const values = f.fields.map((x) => x.value).filter((v) => v !== null && v > 0);
+    const values = f.fields.map((x) => x.value).filter((v) => v !== null);
     const [lo, hi] = [Math.min(...values), Math.max(...values)];
-    const share = (v) => (v > 0 && hi > lo ? Math.log(v / lo) / Math.log(hi / lo) : 0);
+    const share = (v) => (hi <= lo ? 0 : f.is_log ? Math.log(v / lo) / Math.log(hi / lo) : (v - lo) / (hi - lo));
     const fill = (x) => (x.value !== null ? d3.interpolateViridis(share(x.value)) : PALETTE[names.indexOf(x.name) % PALETTE.length]);
     const ink = (x) => (d3.lab(fill(x)).l > 60 ? "#000" : "#fff");
     const longest = Math.max(...f.rows.map((r) => r.length)) * 6.6 + 12;
@@ -311,7 +311,7 @@
           svg.append("rect").attr("width", 14).attr("height", 14).attr("fill", PALETTE[i % PALETTE.length]);
           return el("li", {}, svg.node(), n);
         }))
-      : el("p", { class: "note" }, `${number(lo)} (dark) to ${number(hi)} (light) ${f.unit}, logarithmic`);
+      : el("p", { class: "note" }, `${number(lo)} (dark) to ${number(hi)} (light) ${f.unit}${f.is_log ? ", logarithmic" : ""}`);
     return [el("p", { class: "note" }, `down: ${f.y}; across: ${f.x}; an empty field was not measured`), legend, plot];
   }
 
@@ -364,7 +364,7 @@
       { name: "recommendation", text: (d) => d.recommendation, long: true },
       { name: "figure", text: (d) => d.figure, long: true },
       { name: "how sure", text: (d) => d.how_sure, long: true },
-      { name: "question", text: (d) => d.question },
+      { name: "question", text: (d) => d.question, link: (d) => choose(d.question) },
     ], data.decisions);
   }
 
@@ -373,9 +373,14 @@
     const q = data.questions.find((x) => x.id === id);
     byId("question").value = q ? q.id : "decisions";
     for (const a of byId("questions").querySelectorAll("a")) {
-      a.dataset.id === (q ? q.id : "decisions") ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current");
+      a.dataset.id === (q || (id === "runs" && data.runs) ? id : "decisions") ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current");
     }
     const article = byId("answer");
+    if (id === "runs" && data.runs) {
+      byId("question").value = "runs";
+      article.replaceChildren(...drawRuns(data.runs));
+      return;
+    }
     if (!q) {
       article.replaceChildren(el("h2", {}, "Decisions"), decisions());
       return;
@@ -396,17 +401,40 @@
       el("h3", {}, "Comparisons"),
       table("points", "Every comparison of this question, everywhere it was measured", [
         { name: "comparison", text: (p) => p.finding, long: true },
-        { name: "a", text: (p) => p.a, long: true },
-        { name: "b", text: (p) => p.b || "", long: true },
         { name: "a / b", numeric: true, text: (p) => ratio(p.ratio), key: (p) => p.ratio },
         { name: "interval", numeric: true, text: (p) => interval(p.lo, p.hi, ratio), key: (p) => p.lo },
+        { name: "verdict", text: (p) => VERDICTS[p.verdict], verdict: (p) => p.verdict },
         { name: "a is", numeric: true, text: (p) => number(p.av), key: (p) => p.av },
         { name: "b is", numeric: true, text: (p) => number(p.bv), key: (p) => p.bv },
         { name: "unit", text: (p) => p.unit },
         { name: "launches", numeric: true, text: (p) => (p.launches ? `${p.launches}` : "exact"), key: (p) => p.launches },
-        { name: "verdict", text: (p) => VERDICTS[p.verdict], verdict: (p) => p.verdict },
+        { name: "a", text: (p) => p.a, id: true },
+        { name: "b", text: (p) => p.b || "", id: true },
         { name: "marks", text: (p) => p.marks.join(", "), long: true },
       ], q.points));
+  }
+
+  /** Several runs side by side. */
+  function drawRuns(runs) {
+    const value = (v, f = ratio) => (v ? `${f(v.y)}${v.lo === null ? "" : ` [${interval(v.lo, v.hi, f)}]`}` : "-");
+    const letters = runs.names.map((n) => n[0]);
+    const list = el("dl", {}, ...runs.names.flatMap(([letter, about]) => [el("dt", {}, letter), el("dd", {}, about)]));
+    return [
+      el("h2", {}, "Runs side by side"), list,
+      ...[runs.refused ? `Times are not compared: ${runs.refused}` : null, ...runs.notes].filter(Boolean).map((n) => el("p", { class: "note" }, n)),
+      table("runs-answers", "What each run answers", [
+        { name: "question", text: (a) => a.id, link: (a) => choose(a.id) },
+        ...letters.map((l, i) => ({ name: l, text: (a) => a.said[i] })),
+        { name: "together", text: (a) => a.agreement },
+      ], runs.answers),
+      runs.figure ? figure(runs.figure) : null,
+      table("runs-cells", `Every cell: times ${runs.reference} in each run, and the ratio of that to ${letters[0]}'s`, [
+        { name: "cell", text: (r) => r.id, id: true },
+        ...letters.map((l, i) => ({ name: `x ${l}`, numeric: true, text: (r) => value(r.x[i], number), key: (r) => (r.x[i] ? r.x[i].y : null) })),
+        ...letters.slice(1).map((l, i) => ({ name: `${l}/${letters[0]}`, numeric: true, text: (r) => value(r.ratios[i]), key: (r) => (r.ratios[i] ? r.ratios[i].y : null) })),
+        ...(runs.refused ? [] : letters.slice(1).map((l, i) => ({ name: `ns/ns ${l}/${letters[0]}`, numeric: true, text: (r) => value(r.times[i]), key: (r) => (r.times[i] ? r.times[i].y : null) }))),
+      ], runs.rows),
+    ].filter(Boolean);
   }
 
   function choose(id) {
@@ -455,11 +483,16 @@
     const q = data.questions.find((x) => x.id === view.get("q"));
     return q && q.headline >= 0 ? q.headline : cells.start;
   }
+  /** The chosen backends: at first all but the harness's own. */
+  function shown(here) {
+    if (view.get("c.backend") !== null) return new Set(view.get("c.backend").split(","));
+    return new Set(here.map((i) => coordinate("backend", i)).filter((b) => !data.controls.includes(b)));
+  }
   const wanted = (c) => view.get(`c.${c}`) ?? (c === "backend" || c === along() ? "*" : coordinate(c, first()));
   function chosen() {
-    const backends = view.get("c.backend") === null ? null : new Set(view.get("c.backend").split(","));
+    const backends = shown(ofQuestion());
     return ofQuestion().filter((i) => COORDINATES.every((c) => {
-      if (c === "backend") return !backends || backends.has(coordinate(c, i));
+      if (c === "backend") return backends.has(coordinate(c, i));
       const w = wanted(c);
       return w === "*" || coordinate(c, i) === w;
     }));
@@ -479,13 +512,14 @@
       parts.push(select(NAMES[c], `choice-${c}`, [["*", "all"], ...names.map((n) => [n, n])], wanted(c), (v) => remember(`c.${c}`, v)));
     }
     const names = order("backend", new Set(here.map((i) => coordinate("backend", i))));
-    const on = view.get("c.backend") === null ? new Set(names) : new Set(view.get("c.backend").split(","));
+    const on = shown(here);
     parts.push(el("fieldset", { id: "choice-backend" }, el("legend", {}, NAMES.backend), ...names.map((n) =>
       el("label", {}, el("input", {
         type: "checkbox", name: "backend", value: n, checked: on.has(n),
         onchange: () => {
           const kept = [...byId("choice-backend").querySelectorAll("input:checked")].map((x) => x.value);
-          if (kept.length === names.length) { view.delete("c.backend"); remember("x", view.get("x")); } else { view.set("c.backend", kept.join(",")); remember("x", view.get("x")); }
+          view.set("c.backend", kept.join(","));
+          remember("x", view.get("x"));
           drawCells();
         },
       }), n))));
@@ -525,6 +559,10 @@
           x: { label: NAMES[x].toLowerCase(), is_log: ticks.length > 1 && ticks[ticks.length - 1][0] / ticks[0][0] >= 8, ticks },
           y: { label: m.name, is_log: log, ticks: [] },
         };
+        // Where all share their tables, they share what those allow.
+        const limit = new Map(told.join() === "backend" && m.id === "ns" ? some.map((i) => [AXES[x](coordinate(x, i)), column("decode")(i)]) : []);
+        const points = [...limit].filter(([, y]) => y > 0).sort((a, b) => a[0] - b[0]);
+        if (points.length) f.series.push({ name: "decode limit", is_limit: true, points: points.map(([at, y]) => ({ x: at, y, lo: null, hi: null, note: "" })) });
         if (list.length > SERIES) f.more = list.length - SERIES;
       }
       const drawn = f.kind === "bars" ? bars(f, m) : curves(f);
@@ -572,7 +610,8 @@
   // ---- once
 
   byId("machine").textContent = `${data.machine}; ${data.command}`;
-  const entries = [{ id: "decisions", title: "Decisions", verdict: null }, ...data.questions];
+  const entries = [{ id: "decisions", title: "Decisions", verdict: null },
+    ...(data.runs ? [{ id: "runs", title: "Runs side by side", verdict: null }] : []), ...data.questions];
   byId("questions").append(...entries.map((q) => el("li", {},
     el("a", { href: `#q=${encodeURIComponent(q.id)}`, "data-id": q.id, onclick: (e) => { e.preventDefault(); choose(q.id); } },
       q.verdict ? q.id.replaceAll("_", " ") : q.title,

@@ -54,8 +54,8 @@ pub(super) fn height(g: &Grid) -> u32 {
 pub(super) fn draw(area: &Area<'_>, g: &Grid) -> Drawn {
     let (left, column, above) = (left(g) as i32, column(g) as i32, above(g) as i32);
     let names = names(g);
-    let values = || g.fields.iter().filter_map(|f| f.value).filter(|v| *v > 0.0);
-    let (lo, hi) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
+    let values = || g.fields.iter().filter_map(|f| f.value);
+    let (lo, hi) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
     area.draw(&Text::new(g.x.clone(), (left, 2), anchored(12, INK, HPos::Left, VPos::Top)))?;
     area.draw(&Text::new(
         cut(&g.y, 12, left as u32 - 16),
@@ -82,7 +82,7 @@ pub(super) fn draw(area: &Area<'_>, g: &Grid) -> Drawn {
             let (x, y) = (left + at as i32 * column, above + row as i32 * ROW as i32);
             let corners = [(x + 1, y + 1), (x + column - 1, y + ROW as i32 - 1)];
             match g.fields.iter().find(|f| f.row == row && f.column == at) {
-                Some(f) => field(area, corners, f, fill(f, &names, lo, hi))?,
+                Some(f) => field(area, corners, f, fill(f, &names, &|v| shade(v, lo, hi, g.is_log)))?,
                 // Not measured: an empty frame is no value.
                 None => area.draw(&Rectangle::new(corners, INK.mix(0.2)))?,
             }
@@ -91,18 +91,21 @@ pub(super) fn draw(area: &Area<'_>, g: &Grid) -> Drawn {
     legend(area, g, &names, (lo, hi))
 }
 
-fn fill(f: &Field, names: &[&str], lo: f64, hi: f64) -> RGBColor {
+fn fill(f: &Field, names: &[&str], shade: &dyn Fn(f64) -> RGBColor) -> RGBColor {
     let place = |name: &str| names.iter().position(|n| *n == name).unwrap_or(0);
     match (f.value, f.name.as_deref()) {
-        (Some(v), _) => shade(v, lo, hi),
+        (Some(v), _) => shade(v),
         (None, Some(name)) => colour(place(name)),
         (None, None) => INK,
     }
 }
 
-/// By the logarithm; what is not positive has the colour of the lowest.
-fn shade(v: f64, lo: f64, hi: f64) -> RGBColor {
-    let share = if v > 0.0 && hi > lo { (v / lo).ln() / (hi / lo).ln() } else { 0.0 };
+fn shade(v: f64, lo: f64, hi: f64, is_log: bool) -> RGBColor {
+    let share = match hi > lo {
+        true if is_log => (v / lo).ln() / (hi / lo).ln(),
+        true => (v - lo) / (hi - lo),
+        false => 0.0,
+    };
     ViridisRGB.get_color(share.clamp(0.0, 1.0) as f32)
 }
 
@@ -140,7 +143,8 @@ fn legend(area: &Area<'_>, g: &Grid, names: &[&str], ends: (f64, f64)) -> Drawn 
             area.draw(&Rectangle::new([(at, y + 2), (at + 3, y + 14)], colour.filled()))?;
         }
         let number = crate::tables::number;
-        let words = format!("{} to {} {unit}, logarithmic", number(ends.0.min(ends.1)), number(ends.1));
+        let how = if g.is_log { ", logarithmic" } else { "" };
+        let words = format!("{} to {} {unit}{how}", number(ends.0), number(ends.1));
         return area.draw(&Text::new(words, (x + 128, y + 8), style()));
     }
     let width = (WIDTH - 16) / 4;

@@ -7,8 +7,11 @@ use crate::tables;
 
 /// Pixels of a chart; a page scales it down.
 pub(super) const WIDTH: u32 = 720;
-/// Letters and axes: between black and white, 4 to 1 or more against both.
-pub(super) const INK: RGBColor = RGBColor(0x74, 0x7d, 0x88);
+/// Letters and axes, for a light ground.
+pub(super) const INK: RGBColor = RGBColor(0x59, 0x63, 0x6e);
+/// In its place where the reader prefers dark; each is still read on the other's ground, since a page may differ from
+/// what its reader prefers.
+pub(super) const DARK_INK: RGBColor = RGBColor(0x9a, 0xa4, 0xaf);
 /// Colours that are told apart on white and on black, also without red or green.
 const PALETTE: [RGBColor; 9] = [
     RGBColor(0x3b, 0x7d, 0xd8),

@@ -78,7 +78,7 @@ fn a_run_killed_at_fifty_random_points_loses_no_block_and_ends_complete() {
     let begun = Instant::now();
     let mut first = start(folder.path(), "60").spawn().unwrap();
     wait_for_blocks(&mut first, folder.path());
-    let longest = Duration::from_millis(50) + 3 * begun.elapsed();
+    let longest = Duration::from_millis(20) + 2 * begun.elapsed();
     signal("-KILL", first.id());
     first.wait_with_output().unwrap();
     while kills < 50 {

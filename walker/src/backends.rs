@@ -29,6 +29,7 @@ pub mod noop;
 pub mod oracle;
 pub mod pfn_bits;
 pub mod range_default;
+pub mod resume;
 pub mod sparse_list;
 pub mod split_arrays;
 pub mod sticky_flags;
@@ -95,6 +96,8 @@ registry! {
     sparse_list = sparse_list::SparseList,
     extents = extents::Extents,
     extents_exact_fault = extents::ExtentsExactFault,
+    resume = resume::Resume,
+    sparse_exact_resume = resume::SparseExactResume,
     wide_scan = wide_scan::WideScan,
     oracle = oracle::Oracle,
     noop = noop::Noop,

@@ -234,9 +234,35 @@ pub fn hmm_range_fault<S: Slots, Q: Quirks, C: Counters>(
     slots: &mut S,
     c: &mut C,
 ) -> Result<(), End> {
-    counting_array_bytes(S::RECORD_BYTES, c, |c| {
-        walk_until_done::<S, Q, C>(at, sub, seq, range, owner, slots, c)
-    })
+    let mut moved = |_| if sub.check_retry(seq) { Err(End::Errno(Errno::Busy)) } else { Ok(()) };
+    hmm_range_fault_part::<S, Q, C>(at, Part { part: range, range, owner }, slots, c, &mut moved)
+}
+
+/// A part of the range of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// What is walked.
+    pub(super) part: PageRange,
+    /// The range whose first page has slot 0.
+    pub(super) range: PageRange,
+    /// Whose device memory is reported.
+    pub(super) owner: u64,
+}
+
+/// [`hmm_range_fault`] over a part of the range. `before_walk` takes the place of the test of the sequence: it is asked
+/// before each walk, with the address at which that one starts.
+///
+/// # Errors
+/// As there, and those of `before_walk`.
+#[inline]
+pub(super) fn hmm_range_fault_part<S: Slots, Q: Quirks, C: Counters>(
+    at: Locked<'_>,
+    call: Part,
+    slots: &mut S,
+    c: &mut C,
+    before_walk: &mut impl FnMut(VirtAddr) -> Result<(), End>,
+) -> Result<(), End> {
+    counting_array_bytes(S::RECORD_BYTES, c, |c| walk_until_done::<S, Q, C>(at, call, slots, c, before_walk))
 }
 
 /// Runs `walk`, and counts the bytes of the wishes that it read and of the records that it wrote.
@@ -254,12 +280,10 @@ pub(super) fn counting_array_bytes<C: Counters, R>(
 
 fn walk_until_done<S: Slots, Q: Quirks, C: Counters>(
     at: Locked<'_>,
-    sub: &Subscription,
-    seq: u64,
-    range: PageRange,
-    owner: u64,
+    Part { part, range, owner }: Part,
     slots: &mut S,
     c: &mut C,
+    before_walk: &mut impl FnMut(VirtAddr) -> Result<(), End>,
 ) -> Result<(), End> {
     let may_fault = slots.may_fault();
     let mut walk: HmmWalk<'_, '_, S, Q, C> = HmmWalk {
@@ -268,14 +292,12 @@ fn walk_until_done<S: Slots, Q: Quirks, C: Counters>(
         owner,
         may_fault,
         slots,
-        last: range.start(),
+        last: part.start(),
         c,
         quirks: core::marker::PhantomData,
     };
     loop {
-        if sub.check_retry(seq) {
-            return Err(End::Errno(Errno::Busy));
-        }
+        before_walk(walk.last)?;
         // walk_page_range: start >= end.
         if range.is_empty() {
             return Err(End::Errno(Errno::Inval));
@@ -283,7 +305,7 @@ fn walk_until_done<S: Slots, Q: Quirks, C: Counters>(
         walk.c.add(Count::Walks, 1);
         let i = walk.slot_of(walk.last);
         walk.slots.begin(i);
-        match walk_page_range(at, PageRange::between(walk.last, range.end()), &mut walk) {
+        match walk_page_range(at, PageRange::between(walk.last, part.end()), &mut walk) {
             Ok(()) => return Ok(()),
             Err(Break::Again) => {}
             Err(Break::Fault(span, need)) => walk.fault_outside(span, need)?,

@@ -158,6 +158,8 @@ pub enum Programmed {
     All,
     /// Some of it; the rest collided.
     Some,
+    /// All that was walked; the call goes on with what is left ([`Backend::has_more`]).
+    Share,
     /// None of it.
     Nothing,
 }
@@ -166,6 +168,8 @@ pub enum Programmed {
 pub trait Backend: Send + Sized + 'static {
     /// Its row in the registry.
     const INFO: Info;
+    /// The driver's lock is held over walk and consume: nothing that was walked can collide.
+    const WALKS_UNDER_DRIVER_LOCK: bool = false;
 
     /// Arrays for calls of up to `capacity` pages.
     fn new(capacity: usize) -> Self;
@@ -213,9 +217,13 @@ pub trait Backend: Send + Sized + 'static {
     }
 
     /// Before a walk: the sequence to walk under. Sleeps while an event runs that a walk would collide with.
+    /// No lock is held.
+    ///
+    /// # Errors
+    /// Of designs that have something to do between two walks: what came of it.
     #[inline]
-    fn read_begin(&mut self, mm: &Mm, sub: &Subscription) -> u64 {
-        mm.notifier.read_begin(sub)
+    fn read_begin<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, _: &mut C) -> Result<u64, Errno> {
+        Ok(mm.notifier.read_begin(sub))
     }
 
     /// After a walk, under the driver's lock: whether some of it must be walked again.
@@ -238,6 +246,12 @@ pub trait Backend: Send + Sized + 'static {
         }
         self.consume(device, c);
         Programmed::All
+    }
+
+    /// Whether the walk did its share and what is left of the range is for another one: not a collision.
+    #[inline]
+    fn has_more(&self) -> bool {
+        false
     }
 
     /// Hands the parts of the range to `part` that the last [`Backend::program`] consumed; it was not in vain.

@@ -28,6 +28,7 @@ pub mod map_order;
 pub mod noop;
 pub mod oracle;
 pub mod pfn_bits;
+pub mod range_cursor;
 pub mod range_default;
 pub mod resume;
 pub mod sparse_list;
@@ -97,6 +98,7 @@ registry! {
     extents = extents::Extents,
     extents_exact_fault = extents::ExtentsExactFault,
     resume = resume::Resume,
+    range_cursor = range_cursor::RangeCursor,
     sparse_exact_resume = resume::SparseExactResume,
     wide_scan = wide_scan::WideScan,
     oracle = oracle::Oracle,

@@ -168,7 +168,11 @@ impl Mirror {
         loop {
             // The unlocked call retries by itself; under the caller's lock it cannot.
             let retries_inside = backend.bound_passes(tries.limit());
-            let r = self.attempt(backend, locked, c);
+            let r = if B::WALKS_UNDER_DRIVER_LOCK {
+                self.attempt_under_driver_lock(backend, c)
+            } else {
+                self.attempt(backend, locked, c)
+            };
             if let Ok(programmed) = r
                 && programmed != Programmed::Nothing
             {
@@ -179,6 +183,7 @@ impl Mirror {
             }
             match r {
                 Ok(Programmed::All) => return Ok(()),
+                Ok(Programmed::Share) => continue,
                 Err(Errno::Busy | Errno::Again) if !retries_inside || locked => {}
                 Ok(Programmed::Some | Programmed::Nothing) => {}
                 Err(e) => return Err(e),
@@ -202,16 +207,40 @@ impl Mirror {
             c.mmap_write_lock();
             let vmas = self.mm.mmap_write();
             // An event that is running does not wait for this lock: whoever needs it for one holds it already.
-            let seq = backend.read_begin(&self.mm, &self.sub);
+            let seq = backend.read_begin(&self.mm, &self.sub, c)?;
             return self.program(backend, |b, c| b.walk_locked(self.mm.locked(&vmas), &self.sub, seq, c), c);
         }
-        let seq = backend.read_begin(&self.mm, &self.sub);
+        let seq = backend.read_begin(&self.mm, &self.sub, c)?;
         let walk = |b: &mut B, c: &mut C| {
             let r = b.walk(&self.mm, &self.sub, seq, c);
             c.mmap_unlocked();
             r
         };
         self.program(backend, walk, c)
+    }
+
+    /// read_begin, the driver's lock, read_retry, walk, consume. What collides is no walk.
+    #[inline]
+    fn attempt_under_driver_lock<B: Backend, C: Counters>(
+        &self,
+        backend: &mut B,
+        c: &mut C,
+    ) -> Result<Programmed, Errno> {
+        let seq = backend.read_begin(&self.mm, &self.sub, c)?;
+        let vmas = self.mm.mmap_read();
+        let mut device = self.state.device.lock();
+        c.driver_lock();
+        let r = if self.sub.read_retry(seq) {
+            Ok(Programmed::Nothing)
+        } else {
+            let walked = backend.walk_locked(self.mm.locked(&vmas), &self.sub, seq, c);
+            walked.map(|seq| backend.program(&self.sub, seq, &mut device, c))
+        };
+        drop(device);
+        c.driver_unlocked();
+        drop(vmas);
+        c.mmap_unlocked();
+        r
     }
 
     #[inline]

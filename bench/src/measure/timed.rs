@@ -157,6 +157,7 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Timed<B, T, C> {
 
 impl<B: Backend, T: Time, C: Counters + Send + 'static> Backend for Timed<B, T, C> {
     const INFO: Info = B::INFO;
+    const WALKS_UNDER_DRIVER_LOCK: bool = B::WALKS_UNDER_DRIVER_LOCK;
 
     fn new(_: usize) -> Self {
         unreachable!("made of a backend, by `start`")
@@ -198,8 +199,15 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Backend for Timed<B, T, 
         self.inner.bound_passes(passes)
     }
     #[inline]
-    fn read_begin(&mut self, mm: &Mm, sub: &Subscription) -> u64 {
-        self.inner.read_begin(mm, sub)
+    fn read_begin<O: Counters>(&mut self, mm: &Mm, sub: &Subscription, _: &mut O) -> Result<u64, Errno> {
+        // The next share of an operation.
+        if std::mem::take(&mut self.held) {
+            self.stages.consume_ns += self.lap();
+        }
+        self.inner.read_begin(mm, sub, &mut self.faults)
+    }
+    fn has_more(&self) -> bool {
+        self.inner.has_more()
     }
     #[inline]
     fn read_retry(&self, sub: &Subscription, seq: u64) -> bool {
@@ -215,7 +223,7 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Backend for Timed<B, T, 
     ) -> Programmed {
         let programmed = self.inner.program(sub, seq, device, &mut self.faults);
         match programmed {
-            Programmed::All => {
+            Programmed::All | Programmed::Share => {
                 self.stages.walk_ns += std::mem::take(&mut self.walk_ns);
                 self.faults.slots = 0;
                 self.held = true;

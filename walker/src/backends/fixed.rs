@@ -10,7 +10,7 @@ use crate::addr::{Level, PageRange, Pfn, VirtAddr};
 use crate::arch::Entry;
 use crate::backend::{Backend, Capability, Info, PageView};
 use crate::backends::hmm_core::{
-    Answer, Chunk, End, Flags, Part, Quirks, Slots, hmm_range_fault_part, plain_run,
+    Answer, Chunk, End, Flags, Later, Part, Quirks, Slots, do_later, hmm_range_fault_part, plain_run,
 };
 use crate::backends::program;
 use crate::counters::{Count, Counters};
@@ -298,6 +298,24 @@ impl<L: Layout> Fixed<L> {
         } else {
             self.call_with::<C, true>(at, part, c, before_walk)
         }
+    }
+    /// What a call over a part left to be done.
+    #[cold]
+    pub(super) fn do_later<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        later: Later,
+        c: &mut C,
+    ) -> Result<(), End> {
+        let n = self.range.nr_pages() as usize;
+        let mut slots: InOut<'_, L, true> = InOut {
+            hmm_pfns: &mut self.hmm_pfns[..n],
+            default_flags: self.default_flags & REQ,
+            pfn_flags_mask: self.pfn_flags_mask & REQ,
+            layout: PhantomData,
+        };
+        let call = Part { part: self.range, range: self.range, owner: self.owner };
+        do_later::<_, L::Quirks, C>(at, call, later, &mut slots, c)
     }
     fn call_with<C: Counters, const READS: bool>(
         &mut self,

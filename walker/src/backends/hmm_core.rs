@@ -160,6 +160,8 @@ pub trait Quirks {
     /// Of a span that needs a fault only those pages are faulted whose own wish is not fulfilled, each with its own
     /// need (no kernel).
     const FAULTS_EXACTLY: bool = false;
+    /// Faults and waits are left to the caller, which holds a lock that they may need (no kernel).
+    const FAULTS_LATER: bool = false;
 }
 
 /// 5.7 and 5.8, and what was proposed in between.
@@ -178,6 +180,27 @@ pub enum End {
     Errno(Errno),
     /// A fault dropped the mmap lock: the VMAs may be others now ([`Quirks::MAY_DROP_LOCK`] alone).
     LockDropped,
+    /// Everything before this is answered; the caller does it and walks on from there ([`Quirks::FAULTS_LATER`] alone).
+    Later(Later),
+}
+
+/// What a walk needs before it can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// Faults of this span.
+    Fault(PageRange, Flags),
+    /// That the page there comes out of its migration.
+    Wait(VirtAddr),
+}
+
+impl Later {
+    /// Where the walk goes on.
+    pub(super) fn addr(self) -> VirtAddr {
+        match self {
+            Later::Fault(span, _) => span.start(),
+            Later::Wait(addr) => addr,
+        }
+    }
 }
 
 impl From<End> for Errno {
@@ -185,7 +208,7 @@ impl From<End> for Errno {
     fn from(end: End) -> Errno {
         match end {
             End::Errno(e) => e,
-            End::LockDropped => Errno::Busy,
+            End::LockDropped | End::Later(_) => Errno::Busy,
         }
     }
 }
@@ -308,11 +331,44 @@ fn walk_until_done<S: Slots, Q: Quirks, C: Counters>(
         match walk_page_range(at, PageRange::between(walk.last, part.end()), &mut walk) {
             Ok(()) => return Ok(()),
             Err(Break::Again) => {}
+            Err(Break::Fault(span, need)) if Q::FAULTS_LATER => {
+                return Err(End::Later(Later::Fault(span, need)));
+            }
             Err(Break::Fault(span, need)) => walk.fault_outside(span, need)?,
             Err(Break::Ended(end)) => return Err(end),
-            Err(Break::Wait(_)) => unreachable!("waited for in the callback"),
+            // Otherwise waited for in the callback.
+            Err(Break::Wait(addr)) => return Err(End::Later(Later::Wait(addr))),
         }
     }
+}
+
+/// What a walk with [`Quirks::FAULTS_LATER`] left to be done.
+///
+/// # Errors
+/// Those of the fault; -EFAULT if its VMA is gone.
+pub(super) fn do_later<S: Slots, Q: Quirks, C: Counters>(
+    at: Locked<'_>,
+    Part { range, owner, .. }: Part,
+    later: Later,
+    slots: &mut S,
+    c: &mut C,
+) -> Result<(), End> {
+    let (span, need) = match later {
+        Later::Fault(span, need) => (span, need),
+        Later::Wait(addr) => {
+            c.add(Count::MigrationWaits, 1);
+            match at.mm.lookup(addr, Level::Pmd) {
+                Ok(pmd) if pmd.read().is_table() => at.mm.migration_entry_wait(pmd, addr),
+                Ok(pmd) => at.mm.pmd_migration_entry_wait(pmd),
+                Err(_) => {}
+            }
+            return Ok(());
+        }
+    };
+    let quirks = core::marker::PhantomData;
+    let walk: &mut HmmWalk<'_, '_, S, Q, C> =
+        &mut HmmWalk { at, range, owner, may_fault: true, slots, last: span.start(), c, quirks };
+    walk.fault_outside(span, need)
 }
 
 /// `hmm_pte_need_fault`: what a page with these CPU flags needs to fulfil the wish. Empty, VALID (a read fault) or
@@ -453,7 +509,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
     #[cold]
     fn fault(&mut self, vma: &'a Vma, span: PageRange, need: Flags) -> Break {
         self.last = span.start();
-        if Q::FAULTS_OUTSIDE {
+        if Q::FAULTS_OUTSIDE || Q::FAULTS_LATER {
             return Break::Fault(span, need);
         }
         self.fault_span(vma, span, need).map_or_else(Break::Ended, |()| Break::Again)
@@ -656,6 +712,9 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
             Break::Fault(span, need) => self.fault(vma, span, need),
             Break::Wait(addr) => {
                 self.last = addr;
+                if Q::FAULTS_LATER {
+                    return b;
+                }
                 self.c.add(Count::MigrationWaits, 1);
                 self.at.mm.migration_entry_wait(pmd, addr);
                 Break::Again
@@ -712,6 +771,9 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         }
         if migration {
             self.last = part.start();
+            if Q::FAULTS_LATER {
+                return Err(Break::Wait(part.start()));
+            }
             self.c.add(Count::MigrationWaits, 1);
             self.at.mm.pmd_migration_entry_wait(pmd);
             return Err(Break::Again);

@@ -159,11 +159,11 @@ impl<L: Layout> Backend for ResumeOf<L> {
     }
 
     /// Sleeps only while events run over everything that is left.
-    fn read_begin(&mut self, mm: &Mm, sub: &Subscription) -> u64 {
+    fn read_begin<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, _: &mut C) -> Result<u64, Errno> {
         let left = || self.slices.iter().filter(|s| !s.done);
-        mm.notifier.read_begin_slices(|seq| {
+        Ok(mm.notifier.read_begin_slices(|seq| {
             seq & 1 == 0 || left().next().is_none() || left().any(|s| sub.slice_seq(s.part.start()) != seq)
-        })
+        }))
     }
 
     fn walk_locked<C: Counters>(

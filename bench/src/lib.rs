@@ -22,6 +22,7 @@ mod soak;
 pub mod stats;
 pub mod sweep;
 mod tables;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -178,7 +178,11 @@ impl Mirror {
             {
                 backend.programmed(&mut |part| held(backend, &request.part(part)));
             }
-            if locked {
+            // The locks are free by now, but who waited for them comes after who looks at what held.
+            if B::WALKS_UNDER_DRIVER_LOCK {
+                c.driver_unlocked();
+                c.mmap_unlocked();
+            } else if locked {
                 c.mmap_unlocked();
             }
             match r {
@@ -230,17 +234,11 @@ impl Mirror {
         let vmas = self.mm.mmap_read();
         let mut device = self.state.device.lock();
         c.driver_lock();
-        let r = if self.sub.read_retry(seq) {
-            Ok(Programmed::Nothing)
-        } else {
-            let walked = backend.walk_locked(self.mm.locked(&vmas), &self.sub, seq, c);
-            walked.map(|seq| backend.program(&self.sub, seq, &mut device, c))
-        };
-        drop(device);
-        c.driver_unlocked();
-        drop(vmas);
-        c.mmap_unlocked();
-        r
+        if self.sub.read_retry(seq) {
+            return Ok(Programmed::Nothing);
+        }
+        let seq = backend.walk_locked(self.mm.locked(&vmas), &self.sub, seq, c)?;
+        Ok(backend.program(&self.sub, seq, &mut device, c))
     }
 
     #[inline]

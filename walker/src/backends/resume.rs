@@ -185,12 +185,9 @@ impl<L: Layout> Backend for ResumeOf<L> {
             self.fixed.call_part(at, part, c, &mut |last| {
                 // What a fault of this call invalidated is walked under a sequence from after it.
                 let seq = begun.take().unwrap_or_else(|| at.mm.notifier.read_begin_slices(|_| true));
-                for slice in slices.iter_mut().rev().take_while(|s| s.part.end() > last) {
-                    slice.seq = seq;
-                    // A walk that goes on inside a table leaves what stands before it.
-                    if slice.part.start() >= last {
-                        slice.origin = last;
-                    }
+                // A walk that goes on inside a slice leaves what stands there before it, and that was read earlier.
+                for slice in slices.iter_mut().rev().take_while(|s| s.part.start() >= last) {
+                    (slice.seq, slice.origin) = (seq, last);
                 }
                 Ok(())
             })?;
@@ -252,6 +249,7 @@ impl<L: Layout> Backend for ResumeOf<L> {
 mod tests {
     use super::*;
     use crate::addr::PAGES_PER_PMD;
+    use crate::audit::{self, Rules};
     use crate::conformance::{RW, World};
     use crate::counters::{Count, Counts};
     use crate::mirror::{Mirror, RetryPolicy};
@@ -293,6 +291,24 @@ mod tests {
         world.map(range, RW, MapKind::Anon);
         world.write(range);
         (world, range)
+    }
+
+    /// Mirrors the range for reading, with `hole` absent so that the walk stops there, while `page` goes at entry `at`.
+    fn collide_and_fault(at: u64, page: u64, hole: u64) -> Result<(), String> {
+        let (world, range) = world();
+        world.mm.madvise(World::pages(hole, 1), Advice::DontNeed).unwrap();
+        let mirror = Mirror::new(&world.mm, range);
+        let mut backend = Resume::new(range.nr_pages() as usize);
+        let mut c = DropsAt { world: &world, at, page, counts: Counts::default() };
+        mirror.refresh(&mut backend, &Request::all(range, Wish::Read), RetryPolicy::AtOnce, &mut c).unwrap();
+        let held = audit::device(&world.mm, &mirror.device(), range, Rules::default());
+        held.map(drop).map_err(|v| v.to_string())
+    }
+
+    #[test]
+    fn what_was_walked_before_a_fault_in_the_same_slice_collides() {
+        // Page 3 goes when the walk meets the hole at page 200: from there, in the same slice, it starts anew.
+        collide_and_fault(200, 3, 200).unwrap();
     }
 
     /// Mirrors the range while `page` goes at entry `at`; what was counted, and what the device lacks in the end.
@@ -342,6 +358,14 @@ mod tests {
             prop_assert_eq!(lacks, [page]);
             // Nothing is walked a third time.
             prop_assert!(counts.get(Count::PtesVisited) <= (SLICES + 1) * PAGES_PER_PMD);
+        }
+        #[test]
+        fn nor_beside_faults(
+            at in 1..SLICES * PAGES_PER_PMD,
+            page in 0..SLICES * PAGES_PER_PMD,
+            hole in 0..SLICES * PAGES_PER_PMD,
+        ) {
+            prop_assert_eq!(collide_and_fault(at, page, hole), Ok(()));
         }
     }
 }

@@ -69,7 +69,7 @@ struct Report {
 }
 
 /// The smallest cells of every definition: each request with each call size that any profile uses and that fits.
-fn groups(filter: Option<&Regex>) -> Result<Vec<Group>> {
+pub(super) fn groups(filter: Option<&Regex>) -> Result<Vec<Group>> {
     let wanted = |id: &str| filter.is_none_or(|f| f.is_match(id));
     let mut chosen: Vec<Group> = Vec::new();
     for definition in definitions() {
@@ -182,10 +182,34 @@ fn check(group: &Group, backend: &str, seed: u64, clock: Clock) -> Result<Right>
     Ok(Right { counts, lost_wishes: churned.lost_wishes, hints_reported: 0 })
 }
 
+/// The counts of one cell, once, with nothing compared: what `walkbench gate` keeps.
+///
+/// # Errors
+/// What an API returned, or tables that cannot be built.
+pub(super) fn counts(
+    group: &Group,
+    backend: &str,
+    seed: u64,
+    clock: Clock,
+) -> Result<BTreeMap<&'static str, u64>> {
+    if let Some(churn) = group.churn {
+        let churned = churned::cell(group, churn, backend, seed, false)?;
+        let mut counts = named(&churned.counts);
+        counts.extend(churned.script);
+        return Ok(counts);
+    }
+    let scene = Scene::new(group.recipe(seed))?;
+    let make = MakeMember::plain(group.call_pages, clock);
+    let Some(mut member) = backends::dispatch(backend, make) else { bail!("no backend {backend}") };
+    let counts = member.counted(&scene);
+    scene.discard();
+    Ok(named(&counts?))
+}
+
 /// One cell under churn in virtual time, twice.
 fn churned_cell(group: &Group, churn: ChurnSpec, backend: &str, seed: u64) -> Result<churned::Churned> {
-    let first = churned::cell(group, churn, backend, seed)?;
-    let second = churned::cell(group, churn, backend, seed)?;
+    let first = churned::cell(group, churn, backend, seed, true)?;
+    let second = churned::cell(group, churn, backend, seed, true)?;
     if first != second {
         bail!("counts differ between two runs of the same script:\n{first:?}\n{second:?}");
     }

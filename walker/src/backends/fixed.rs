@@ -1,7 +1,8 @@
 //! The formats with fixed bits in one in/out array (5.8 to today), as one backend over a [`Layout`].
 //!
 //! Bits 63 VALID / REQ_FAULT, 62 WRITE / REQ_WRITE, 61 ERROR; the frame at the bottom. A layout adds how large the
-//! mapping is and which bits belong to the caller; the behaviour behind it is [`super::hmm_core::hmm_range_fault`] with its quirks.
+//! mapping is and which bits belong to the caller; the behaviour behind it is [`super::hmm_core::hmm_range_fault`] with
+//! its quirks.
 //!
 //! One property of all of them: input and output share the slot, so an output left in place asks for more the next
 //! time (the table of semantics 1.5). [`Backend::prepare`] refills.

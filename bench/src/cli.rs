@@ -6,9 +6,11 @@ use crate::cmd::completions::CompletionsArgs;
 use crate::cmd::conform::ConformArgs;
 use crate::cmd::doctor::DoctorArgs;
 use crate::cmd::export::ExportArgs;
+use crate::cmd::gate::GateArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::report::ReportArgs;
 use crate::cmd::run::RunArgs;
+use crate::cmd::serve::ServeArgs;
 use crate::cmd::soak::SoakArgs;
 use crate::cmd::speed::SpeedArgs;
 use crate::cmd::verify::VerifyArgs;
@@ -30,6 +32,7 @@ Examples:
   walkbench report results/A                   answers, charts and a page from a run
   walkbench export results/A --to csv          for other tools
   walkbench doctor                             what on this machine spoils measuring
+  walkbench gate --baseline HEAD~1             is this tree slower than that one?
   walkbench speed                              how far the model is from what the machine allows
 
 Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C.
@@ -52,9 +55,13 @@ pub(crate) enum Command {
     Export(ExportArgs),
     Doctor(DoctorArgs),
     Speed(SpeedArgs),
+    Gate(GateArgs),
     Capture(CaptureArgs),
     Completions(CompletionsArgs),
     /// One launch of a run; `run` starts it
     #[command(hide = true)]
     Launch,
+    /// One side of a gate; `gate` starts it
+    #[command(hide = true)]
+    Serve(ServeArgs),
 }

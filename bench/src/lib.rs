@@ -8,6 +8,7 @@ mod cli;
 mod cmd;
 mod compare;
 mod export;
+mod gate;
 mod interrupt;
 mod measure;
 mod oracle;
@@ -23,6 +24,7 @@ mod soak;
 pub mod stats;
 pub mod sweep;
 mod tables;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -42,8 +44,10 @@ pub fn main() -> ExitCode {
         cli::Command::Doctor(args) => cmd::doctor::run(&args),
         cli::Command::Speed(args) => cmd::speed::run(&args),
         cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),
+        cli::Command::Gate(args) => cmd::gate::run(&args),
         cli::Command::Completions(args) => cmd::completions::run(&args),
         cli::Command::Launch => cmd::launch::run(),
+        cli::Command::Serve(args) => cmd::serve::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

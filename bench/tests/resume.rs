@@ -74,6 +74,13 @@ fn a_run_killed_at_fifty_random_points_loses_no_block_and_ends_complete() {
     let mut random = 0x2545_f491_4f6c_dd1du64;
     let mut kept: Vec<u8> = Vec::new();
     let (mut kills, mut grew) = (0, 0);
+    // How long a life takes to its first block says how long lives should be, however busy the machine.
+    let begun = Instant::now();
+    let mut first = start(folder.path(), "60").spawn().unwrap();
+    wait_for_blocks(&mut first, folder.path());
+    let longest = Duration::from_millis(20) + 2 * begun.elapsed();
+    signal("-KILL", first.id());
+    first.wait_with_output().unwrap();
     while kills < 50 {
         // Before the folder is there, a start is a start again.
         let is_resumable = fs::metadata(folder.path().join("mine/run.json")).is_ok();
@@ -86,7 +93,7 @@ fn a_run_killed_at_fifty_random_points_loses_no_block_and_ends_complete() {
         random ^= random >> 7;
         random ^= random << 17;
         // Most of them while blocks are written, some of them while it starts.
-        std::thread::sleep(Duration::from_micros(random % 250_000));
+        std::thread::sleep(Duration::from_micros(random % longest.as_micros() as u64));
         signal("-KILL", child.id());
         let output = child.wait_with_output().unwrap();
         kills += 1;

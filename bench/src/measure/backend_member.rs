@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, anyhow};
 use hdrhistogram::Histogram;
-use walker::backend::{Backend, Kind};
+use walker::backend::{Backend, Kind, PageView};
 use walker::backends::Visitor;
-use walker::counters::Erased;
+use walker::counters::{Counts, Erased};
 use walker::mirror::RetryPolicy;
 use walker::mm::Errno;
+use walker::request::Request;
 use workloads::definition::Retry;
 
 use super::clock::Clock;
@@ -88,6 +89,46 @@ impl<B: Backend> BackendMember<B> {
     }
 }
 
+/// An answer, looked at after each call: the request, and slot i in the common vocabulary.
+type Look<'a> = dyn FnMut(&Request<'_>, &dyn Fn(usize) -> PageView) -> Result<()> + 'a;
+
+impl<B: Backend> BackendMember<B> {
+    /// Goes over the range once, counts exactly, and looks at every answer. Not inlined: one instance a design.
+    #[inline(never)]
+    fn sweep(&mut self, scene: &Scene, look: &mut Look<'_>) -> Result<Counts> {
+        let mut counts = Counts::default();
+        let mut lane = lock(&self.lanes[0]);
+        let policy = RetryPolicy::Attempts(1 << 20);
+        for k in 0..scene.nr_calls() {
+            let request = scene.request(k);
+            scene
+                .mirror(scene.lane_of(k))
+                .refresh(&mut lane.backend, &request, policy, &mut Erased::new(&mut counts))
+                .map_err(failed)?;
+            look(&request, &|i| lane.backend.view(i))?;
+        }
+        Ok(counts)
+    }
+}
+
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// A slot into a hash of answers: everything but the frame's number. Which frame a fault gets is the allocator's matter,
+/// and whether it is the right one is the oracle's.
+fn hashed(hash: u64, view: PageView) -> u64 {
+    let maybe = |b: Option<bool>| b.map_or(2, u64::from);
+    let word = match view {
+        PageView::Absent => 0,
+        PageView::Error => 1,
+        PageView::Unreached => 2,
+        PageView::Mapped { pfn: _, write, order, compound, device } => {
+            let order = order.map_or(63, u64::from);
+            3 | order << 2 | maybe(write) << 8 | maybe(compound) << 10 | maybe(device) << 12
+        }
+    };
+    (hash ^ word).wrapping_mul(0x100_0000_01b3)
+}
+
 impl<B: Backend> Member for BackendMember<B> {
     fn name(&self) -> &str {
         &self.name
@@ -129,23 +170,28 @@ impl<B: Backend> Member for BackendMember<B> {
     }
     fn checked(&mut self, scene: &Scene) -> Result<Option<Checked>> {
         let mut checked = Checked::default();
-        let mut lane = lock(&self.lanes[0]);
-        let policy = RetryPolicy::Attempts(1 << 20);
-        for k in 0..scene.nr_calls() {
-            let request = scene.request(k);
-            scene
-                .mirror(scene.lane_of(k))
-                .refresh(&mut lane.backend, &request, policy, &mut Erased::new(&mut checked.counts))
-                .map_err(failed)?;
+        checked.counts = self.sweep(scene, &mut |request, view| {
             // What says nothing cannot be wrong.
             if B::INFO.id != NOOP {
-                let compared = oracle::check(scene.mm(), &request, |i| lane.backend.view(i), B::INFO.id);
+                let compared = oracle::check(scene.mm(), request, view, B::INFO.id);
                 let deviations = compared.map_err(|m| anyhow!(m))?;
                 checked.lost_wishes += deviations.lost_wishes;
                 checked.hints_reported += deviations.hints_reported;
             }
-        }
+            Ok(())
+        })?;
         Ok(Some(checked))
+    }
+    fn counted(&mut self, scene: &Scene) -> Result<Counts> {
+        self.sweep(scene, &mut |_, _| Ok(()))
+    }
+    fn answers(&mut self, scene: &Scene) -> Result<u64> {
+        let mut hash = FNV_BASIS;
+        self.sweep(scene, &mut |request, view| {
+            (0..request.range.nr_pages() as usize).for_each(|i| hash = hashed(hash, view(i)));
+            Ok(())
+        })?;
+        Ok(hash)
     }
     fn operations(&self) -> Option<Histogram<u64>> {
         let mut all = lock(&self.lanes[0]).operations.clone();

@@ -115,6 +115,20 @@ pub(crate) trait Member {
     fn checked(&mut self, _: &Scene) -> Result<Option<Checked>> {
         Ok(None)
     }
+    /// Goes over the range once and counts exactly, without comparing. Nothing for limits.
+    ///
+    /// # Errors
+    /// What the backend's API returned.
+    fn counted(&mut self, _: &Scene) -> Result<Counts> {
+        Ok(Counts::default())
+    }
+    /// Goes over the range once and hashes the answers: what two builds that did the same work agree on. 0 for limits.
+    ///
+    /// # Errors
+    /// What the backend's API returned.
+    fn answers(&mut self, _: &Scene) -> Result<u64> {
+        Ok(0)
+    }
     /// Single operations seen so far, in nanoseconds a batch. None for limits.
     fn operations(&self) -> Option<Histogram<u64>> {
         None

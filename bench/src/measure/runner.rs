@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use hdrhistogram::Histogram;
 use walker::counters::{Count, Counters};
-use workloads::churn::{ChurnSpec, Dose};
+use workloads::churn::{ChurnSpec, Dose, Ground};
 
 use super::churn::{ChurnReport, Churning, Tally};
 use super::member::{Checked, Member, Timing, Turn, What};
@@ -184,6 +184,46 @@ impl Stage {
         let scene = self.scene.take().context("the tables could not be reset")?;
         Arc::try_unwrap(scene).map_err(|_| anyhow!("the tables are still being walked"))
     }
+    /// One block of a member, on a scene in its first state where it needs that.
+    ///
+    /// # Errors
+    /// Outside: the tables could not be reset. Inside: what the backend's API returned.
+    pub(crate) fn block(
+        &mut self,
+        member: &mut dyn Member,
+        turn: Turn,
+        watch: &mut Watch,
+    ) -> Result<Result<Timing>> {
+        let scene = self.fresh()?;
+        self.dirty = member.is_backend() && !scene.can_repeat();
+        Ok(member.block(&scene, turn, watch))
+    }
+    /// The hash of a member's answers over a scene in its first state; see [`Member::answers`].
+    ///
+    /// # Errors
+    /// The tables could not be reset, or what the backend's API returned.
+    pub(crate) fn answers(&mut self, member: &mut dyn Member) -> Result<u64> {
+        let scene = self.fresh()?;
+        self.dirty = !scene.is_steady();
+        member.answers(&scene)
+    }
+    /// What a block walks: whether it may be repeated without a reset, calls of a sweep, pages of a sweep.
+    ///
+    /// # Errors
+    /// The tables could not be reset.
+    pub(crate) fn extent(&self) -> Result<(bool, u64, u64)> {
+        let scene = self.scene()?;
+        let (calls, pages) = scene.calls_and_pages(Window::WHOLE);
+        Ok((scene.can_repeat(), calls, pages))
+    }
+    /// Where churn may happen, and what kind; none without churn.
+    ///
+    /// # Errors
+    /// The tables could not be reset.
+    pub(crate) fn churn(&self) -> Result<Option<(Ground, ChurnSpec)>> {
+        let scene = self.scene()?;
+        Ok(scene.ground.clone().zip(scene.churn()))
+    }
     /// The scene, for another stage with the same tables; none if they are not what they were.
     pub(crate) fn into_scene(mut self) -> Option<Scene> {
         if self.dirty || self.scene().is_ok_and(|s| s.ground.is_some()) {
@@ -298,11 +338,7 @@ impl Session<'_> {
 
     /// One block of member `m`.
     fn block(&mut self, m: usize, turn: Turn) -> Result<Result<Timing>> {
-        let scene = self.stage.fresh()?;
-        let can_repeat = scene.can_repeat();
-        let member = &mut self.members[m];
-        self.stage.dirty = member.is_backend() && !can_repeat;
-        Ok(member.block(&scene, turn, self.watch))
+        self.stage.block(self.members[m].as_mut(), turn, self.watch)
     }
 
     /// One block each, not recorded, to see how long things take and to have touched all memory.
@@ -460,7 +496,7 @@ fn add_counts(sum: &mut Counts, more: &Counts) {
 }
 
 /// What a block lasts under churn.
-fn churn_block(spec: ChurnSpec, block: Duration) -> Duration {
+pub(crate) fn churn_block(spec: ChurnSpec, block: Duration) -> Duration {
     let events = match spec.dose {
         Dose::PerSec(n) => {
             Duration::from_secs(u64::from(CHURN_EVENTS)) / u32::try_from(n).unwrap_or(u32::MAX)

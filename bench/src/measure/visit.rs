@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use walker::backends;
 
 use super::backend_member::MakeMember;
@@ -81,6 +81,21 @@ impl Launching {
         let crew = Arc::new(Crew::start(&self.seats.walkers(walkers))?);
         self.crews.insert(walkers, Arc::clone(&crew));
         Ok(Some(crew))
+    }
+    /// A backend as a member of a group, which does `extra_percent` of its calls once more.
+    ///
+    /// # Errors
+    /// When threads cannot be started, or there is no such backend.
+    pub(crate) fn member(
+        &mut self,
+        group: &Group,
+        backend: &str,
+        extra_percent: u64,
+    ) -> Result<Box<dyn Member>> {
+        let crew = self.crew(group.walkers)?;
+        let plain = MakeMember::plain(group.call_pages, self.clock);
+        let make = MakeMember { retry: group.definition.retry, crew, extra_percent, ..plain };
+        backends::dispatch(backend, make).with_context(|| format!("{backend}: no such backend"))
     }
     /// The members of a group: its backends, and their twins, the limits, and the harness itself.
     ///

@@ -1,7 +1,9 @@
 //! Parent and launch: signals between them.
-#![allow(unsafe_code)] // prctl, kill and signal take no pointers here
+#![allow(unsafe_code)] // prctl, kill and signal take no pointers here; pre_exec calls nothing else
 
 use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 /// Ends the calling process with SIGKILL when the thread that started it ends, however that ends.
 ///
@@ -16,8 +18,28 @@ pub(crate) fn die_with(parent: u32) -> io::Result<()> {
     if std::os::unix::process::parent_id() == parent {
         Ok(())
     } else {
-        Err(io::Error::other("the process that started this one is gone"))
+        // No allocation: this runs between fork and exec too.
+        Err(io::ErrorKind::BrokenPipe.into())
     }
+}
+
+/// As [`die_with`], for a program that does not know of it: it is killed when the thread that starts it ends. To be
+/// called before the command is started.
+#[allow(dead_code)] // the paired tier comes next
+pub(crate) fn dies_with_this_thread(command: &mut Command) {
+    let parent = std::process::id();
+    let die = move || die_with(parent);
+    // SAFETY: after fork only prctl and getppid are called, and an error without a message is made of errno or of a
+    // static string where the parent is gone already.
+    unsafe { command.pre_exec(die) };
+}
+
+/// Kills a process group whose leader was not waited for yet, or every process of it that is left.
+#[allow(dead_code)] // the paired tier comes next
+pub(crate) fn kill_group(leader: u32) {
+    let Some(group) = libc::pid_t::try_from(leader).ok().filter(|pid| *pid > 1) else { return };
+    // SAFETY: sends a signal to a group.
+    let _ = unsafe { libc::kill(-group, libc::SIGKILL) };
 }
 
 /// Sends SIGINT to a child that was not waited for yet.

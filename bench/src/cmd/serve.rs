@@ -1,0 +1,182 @@
+//! `walkbench serve`, which people do not call: does blocks of cells for `walkbench gate`, on request.
+//!
+//! See [`crate::gate::protocol`]. Between requests the process sleeps in `read`: while the other side runs, it has no
+//! thread that could, churn included.
+
+use std::io::{self, BufRead as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+
+use crate::gate::protocol::{Answers, Churned, Hello, PROTOCOL, Prepared, Ran, Refused};
+use crate::measure::churn::Churning;
+use crate::measure::machine::Build;
+use crate::measure::matrix::Group;
+use crate::measure::member::{Member, Turn, What};
+use crate::measure::runner::{Stage, churn_block};
+use crate::measure::scene::Window;
+use crate::measure::visit::Launching;
+use crate::measure::watch::Watch;
+use crate::os::pinning;
+
+/// Shortest block that anything is compared with.
+const BLOCK: std::time::Duration = std::time::Duration::from_millis(2);
+
+/// What it is started with.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// Do so many per cent more work in every block: a slowdown that is known, for trying the gate
+    #[arg(long, default_value_t = 0)]
+    plant: u64,
+    /// Plant it under churn only
+    #[arg(long)]
+    plant_under_churn: bool,
+}
+
+/// Serves until the input ends.
+///
+/// # Errors
+/// When the gate cannot be talked to.
+pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
+    let Build { rustc, profile, flags, commit, dirty, .. } = Build::this();
+    say(&Hello { walkbench_serve: PROTOCOL, rustc, profile, flags, commit, dirty })?;
+    let mut server = Server {
+        launching: Launching::new(&pinning::allowed(), None),
+        watch: Watch::without_counters(),
+        cell: None,
+        args,
+    };
+    for line in io::stdin().lock().lines() {
+        let line = line.context("reading a request")?;
+        match server.answer(&line) {
+            Ok(Answer::Prepared(a)) => say(&a)?,
+            Ok(Answer::Answers(a)) => say(&a)?,
+            Ok(Answer::Ran(a)) => say(&a)?,
+            Err(e) => say(&Refused { error: format!("{e:#}") })?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say(answer: &impl Serialize) -> Result<()> {
+    let mut line = serde_json::to_string(answer).context("an answer as JSON")?;
+    line.push('\n');
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("answering the gate")
+}
+
+enum Answer {
+    Prepared(Prepared),
+    Answers(Answers),
+    Ran(Ran),
+}
+
+struct Server<'a> {
+    launching: Launching,
+    watch: Watch,
+    cell: Option<Cell>,
+    args: &'a ServeArgs,
+}
+
+struct Cell {
+    stage: Stage,
+    member: Box<dyn Member>,
+    extra_percent: u64,
+    seed: u64,
+    churn_cpus: Vec<usize>,
+}
+
+impl Server<'_> {
+    fn answer(&mut self, line: &str) -> Result<Answer> {
+        let mut words = line.split_ascii_whitespace();
+        let number = |word: Option<&str>| -> Result<u64> {
+            word.and_then(|w| w.parse().ok()).with_context(|| format!("{line:?}: expected a number"))
+        };
+        match words.next() {
+            Some("prepare") => {
+                let (seed, extra) = (number(words.next())?, number(words.next())?);
+                let id = words.next().with_context(|| format!("{line:?}: expected a cell"))?;
+                self.prepare(seed, extra, id).map(Answer::Prepared)
+            }
+            Some("answers") => {
+                let Cell { stage, member, .. } = self.cell()?;
+                let answers = stage.answers(member.as_mut())?;
+                Ok(Answer::Answers(Answers { answers: format!("{answers:016x}") }))
+            }
+            Some("run") => {
+                let sweeps = number(words.next())?;
+                let sweeps = u32::try_from(sweeps).ok().filter(|n| *n > 0);
+                self.block(sweeps.with_context(|| format!("{line:?}: expected sweeps, 1 or more"))?)
+                    .map(Answer::Ran)
+            }
+            _ => bail!("{line:?}: expected prepare, answers or run"),
+        }
+    }
+
+    fn cell(&mut self) -> Result<&mut Cell> {
+        self.cell.as_mut().context("expected `prepare` first")
+    }
+
+    fn prepare(&mut self, seed: u64, extra: u64, id: &str) -> Result<Prepared> {
+        // The tables of the cell before go first: both need not fit into memory.
+        self.cell = None;
+        let (group, backend) = id.rsplit_once('/').with_context(|| format!("{id}: no such cell"))?;
+        let group = Group::parse(group).with_context(|| format!("{id}: no such cell"))?;
+        let planted = if self.args.plant_under_churn && group.churn.is_none() { 0 } else { self.args.plant };
+        let extra_percent = extra + planted;
+        let stage = Stage::new(group.recipe(seed), None)?;
+        let (repeats, calls, pages) = stage.extent()?;
+        // Where tables are reset between sweeps, whole sweeps are done again; else calls are.
+        let of_member = if repeats { extra_percent } else { 0 };
+        let member = self.launching.member(&group, backend, of_member)?;
+        let least_block_ns = group.churn.map_or(0, |c| churn_block(c, BLOCK).as_nanos() as u64);
+        let churn_cpus = self.launching.seats.churn(group.walkers, group.churn.map_or(0, |c| c.threads));
+        let again = if repeats { 0 } else { extra_percent };
+        self.cell = Some(Cell { stage, member, extra_percent: again, seed, churn_cpus });
+        Ok(Prepared { calls, pages, least_block_ns })
+    }
+
+    fn block(&mut self, sweeps: u32) -> Result<Ran> {
+        let Server { cell, watch, .. } = self;
+        let cell = cell.as_mut().context("expected `prepare` first")?;
+        let (repeats, ..) = cell.stage.extent()?;
+        let turn = |sweeps, churning| Turn {
+            what: What::Whole,
+            sweeps,
+            window: Window::WHOLE,
+            batch: 1,
+            counting: false,
+            churning,
+        };
+        let member = cell.member.as_mut();
+        if let Some((ground, spec)) = cell.stage.churn()? {
+            let churning = std::sync::Arc::new(Churning::start(&ground, spec, cell.seed, &cell.churn_cpus)?);
+            churning.ramp()?;
+            let before = churning.tally();
+            let timing =
+                cell.stage.block(member, turn(sweeps, Some(std::sync::Arc::clone(&churning))), watch)??;
+            let tally = churning.tally().since(&before);
+            // Dropped here, it ends its threads with nothing half done.
+            drop(churning);
+            let churn = Some(Churned { ns: tally.ns, events: tally.events, tables: tally.tables });
+            return Ok(Ran { ns: timing.ns, switches: timing.observed.switches, churn });
+        }
+        // The processor's caches were the other side's meanwhile.
+        let warm_up = if repeats { (sweeps / 8).max(1) } else { 1 };
+        cell.stage.block(member, turn(warm_up, None), watch)??;
+        if repeats {
+            let timing = cell.stage.block(member, turn(sweeps, None), watch)??;
+            return Ok(Ran { ns: timing.ns, switches: timing.observed.switches, churn: None });
+        }
+        let mut ran = Ran { ns: 0, switches: Some(0), churn: None };
+        let again = (u64::from(sweeps) * cell.extra_percent).div_ceil(100);
+        for _ in 0..u64::from(sweeps) + again {
+            let timing = cell.stage.block(member, turn(1, None), watch)??;
+            ran.ns += timing.ns;
+            ran.switches = ran.switches.zip(timing.observed.switches).map(|(a, b)| a + b);
+        }
+        Ok(ran)
+    }
+}

@@ -1,0 +1,222 @@
+//! A verdict for people: on a terminal, and as the comment on a pull request. Pure.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::rounds::{Recording, Role, Stage};
+use super::verdict::{Decided, Decision, State, Verdict};
+use crate::tables;
+
+/// What a reader needs beside the verdict.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Around {
+    /// What was compared with what.
+    pub(crate) sides: Vec<String>,
+    /// CPU, kernel, load.
+    pub(crate) machine: String,
+    /// How to do it again.
+    pub(crate) command: String,
+    /// What else was found, a sentence each: other tiers, cells that were not compared.
+    pub(crate) notes: Vec<String>,
+    /// What the other tiers found, as a block of text; empty if nothing.
+    pub(crate) details: String,
+    /// Where the time went.
+    pub(crate) time: String,
+}
+
+impl Verdict {
+    /// In a word or two.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Regression => "regression",
+            Verdict::InconclusiveEnvironment => "inconclusive: environment",
+            Verdict::InconclusivePower => "inconclusive: power",
+        }
+    }
+    /// What to do about it.
+    const fn advice(self) -> Option<&'static str> {
+        match self {
+            Verdict::Pass | Verdict::Regression => None,
+            Verdict::InconclusiveEnvironment => Some(
+                "This is no statement about the change. Run it again on a quieter machine; `walkbench doctor` says what is wrong with this one.",
+            ),
+            Verdict::InconclusivePower => Some(
+                "This is no statement about the change. A larger --budget, or fewer cells (--filter), sees smaller effects.",
+            ),
+        }
+    }
+}
+
+/// States in the order in which they matter, and what each says; equal cells are only counted.
+const SHOWN: [(State, &str); 4] = [
+    (State::Slower, "slower"),
+    (State::Faster, "faster"),
+    (State::Unresolved, "unresolved"),
+    (State::TooNoisy, "too noisy"),
+];
+
+struct Row {
+    id: String,
+    ratio: String,
+    interval: String,
+    p: String,
+    could_see: String,
+}
+
+impl Row {
+    fn of(d: &Decided) -> Row {
+        let dash = || "-".to_owned();
+        let p = if d.state == State::Faster { d.p_faster } else { d.p_slower };
+        let ends = d.ratio.and_then(|r| r.lo.zip(r.hi));
+        Row {
+            id: d.id.clone(),
+            ratio: d.ratio.map_or_else(dash, |r| format!("{:.3}", r.value)),
+            interval: ends.map_or_else(dash, |(lo, hi)| format!("{lo:.3}..{hi:.3}")),
+            p: p.map_or_else(dash, |p| format!("{p:.4}")),
+            could_see: d.smallest_percent.map_or_else(dash, |s| format!("{s:.1} %")),
+        }
+    }
+    fn cells(&self) -> [&str; 5] {
+        [&self.id, &self.ratio, &self.interval, &self.p, &self.could_see]
+    }
+}
+
+const HEADER: [&str; 5] = ["", "new/old", "95 % interval", "p", "could see"];
+
+fn controls(decision: &Decision) -> String {
+    let one = |role, name: &str| {
+        let Some(d) = decision.control(role) else { return format!("{name}: not measured") };
+        let row = Row::of(d);
+        let state = match (role, d.state) {
+            (Role::Null, State::Slower | State::Faster) => "FLAGGED, though nothing differs",
+            (Role::Null, _) => "not flagged, as it must be",
+            (_, State::Slower) => "found, as it must be",
+            _ => "NOT FOUND",
+        };
+        format!("{name}: {} [{}], {state}", row.ratio, row.interval)
+    };
+    format!("{}; {}", one(Role::Null, "a copy of itself"), one(Role::Planted, "3 % more work"))
+}
+
+/// Of the cells that are equal: the ones least surely so, and what could have been seen.
+fn equals(decision: &Decision) -> Option<String> {
+    let equal: Vec<&Decided> = decision.cells(State::Equal).collect();
+    let most = equal.iter().filter_map(|d| d.at_most_percent).fold(f64::NEG_INFINITY, f64::max);
+    let mut see: Vec<f64> = equal.iter().filter_map(|d| d.smallest_percent).collect();
+    see.sort_by(f64::total_cmp);
+    let (middle, last) = (see.get(see.len() / 2)?, see.last()?);
+    Some(format!(
+        "{} cells not slower: by {most:.2} % at most, in the least sure of them, with 95 % confidence each; a slowdown of \
+         {middle:.1} % (the middle cell) to {last:.1} % (the last) would have been found four times out of five",
+        equal.len()
+    ))
+}
+
+fn launches(recording: &Recording) -> String {
+    let of = |stage| recording.launches.iter().filter(move |l| l.stage == stage);
+    let blocks: usize = recording.launches.iter().flat_map(|l| &l.series).map(|s| s.old_ns.len()).sum();
+    let void: usize = recording.launches.iter().flat_map(|l| &l.series).map(|s| s.void.len()).sum();
+    format!(
+        "{} launches of all cells, {} fresh ones of those looked at again; {blocks} rounds, {:.1} % of them void",
+        of(Stage::Screen).count(),
+        of(Stage::Confirm).count(),
+        100.0 * void as f64 / blocks.max(1) as f64
+    )
+}
+
+/// For a terminal of 100 columns.
+pub(crate) fn text(verdict: &str, decision: &Decision, recording: &Recording, around: &Around) -> String {
+    let mut text = format!("{verdict}\n");
+    for reason in &decision.reasons {
+        text += &tables::wrap("  ", "    ", reason);
+    }
+    for (state, name) in SHOWN {
+        let rows: Vec<Row> = decision.cells(state).map(Row::of).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let mut header = HEADER.map(str::to_owned);
+        header[0] = name.to_owned();
+        let mut table = tables::table(header.to_vec());
+        for row in &rows {
+            table.add_row(row.cells().map(str::to_owned));
+        }
+        text.push('\n');
+        text += &tables::lines(&table);
+    }
+    text.push('\n');
+    if !around.details.is_empty() {
+        text += &around.details;
+        text.push('\n');
+    }
+    let mut line = |name: &str, says: &str| {
+        text += &tables::wrap(&format!("{name:<11}"), &" ".repeat(11), says);
+    };
+    if let Some(says) = equals(decision) {
+        line("equal", &says);
+    }
+    if let Some(says) = decision.verdict.advice() {
+        line("advice", says);
+    }
+    around.notes.iter().for_each(|note| line("note", note));
+    line("controls", &controls(decision));
+    line("launches", &launches(recording));
+    around.sides.iter().for_each(|side| line("compared", side));
+    for (name, says) in [("machine", &around.machine), ("time", &around.time), ("command", &around.command)] {
+        if !says.is_empty() {
+            line(name, says);
+        }
+    }
+    text
+}
+
+/// For a pull request.
+pub(crate) fn markdown(verdict: &str, decision: &Decision, recording: &Recording, around: &Around) -> String {
+    let mut text = format!("### walkbench gate: {verdict}\n\n");
+    for reason in &decision.reasons {
+        let _ = writeln!(text, "- {reason}");
+    }
+    for (state, name) in SHOWN {
+        let rows: Vec<Row> = decision.cells(state).map(Row::of).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let _ = writeln!(text, "\n| {name} | {} |", HEADER[1..].join(" | "));
+        text += "|---|--:|--:|--:|--:|\n";
+        for row in rows {
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {} | {} | {} |",
+                row.id, row.ratio, row.interval, row.p, row.could_see
+            );
+        }
+    }
+    if !around.details.is_empty() {
+        let _ = write!(text, "\n```\n{}```\n", around.details);
+    }
+    text.push('\n');
+    let mut item = |says: &str| {
+        let _ = writeln!(text, "- {says}");
+    };
+    if let Some(says) = equals(decision) {
+        item(&says);
+    }
+    if let Some(says) = decision.verdict.advice() {
+        item(says);
+    }
+    around.notes.iter().for_each(|note| item(note));
+    item(&format!("controls: {}", controls(decision)));
+    item(&launches(recording));
+    around.sides.iter().for_each(|side| item(side));
+    for says in [&around.machine, &around.time] {
+        if !says.is_empty() {
+            item(says);
+        }
+    }
+    if !around.command.is_empty() {
+        let _ = write!(text, "\nAgain, on any machine of your own:\n\n    {}\n", around.command);
+    }
+    text
+}

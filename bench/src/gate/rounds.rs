@@ -1,0 +1,229 @@
+//! What the paired tier measured, round by round: the format of `--format json` and of the recordings in the tests.
+//!
+//! A **comparison** is one cell, old against new; two more are controls. A **launch** is a fresh pair of processes. In
+//! it each comparison has rounds, a block of each side next to each other; a round in which a side was disturbed is void
+//! for both. Times are whole blocks of equal work in nanoseconds.
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::stats::Sorted;
+
+/// Of [`Recording`].
+pub(crate) const SCHEMA: u32 = 1;
+
+/// What decides, fixed before anything is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Rule {
+    /// Launches in which every comparison takes part.
+    pub(crate) screen_launches: u32,
+    /// Rounds of each.
+    pub(crate) screen_rounds: u32,
+    /// A cell is looked at again if it seems slower, or faster, with a one-sided p below this.
+    pub(crate) screen_p: f64,
+    /// Fresh launches of those that are looked at again, and of the controls.
+    pub(crate) confirm_launches: u32,
+    /// Rounds of each.
+    pub(crate) confirm_rounds: u32,
+    /// A claim is made at an adjusted p of at most this.
+    pub(crate) alpha: f64,
+    /// What is tested against: "slower by more than this".
+    pub(crate) margin_percent: f64,
+    /// Smaller estimates are no regression, however sure.
+    pub(crate) least_percent: f64,
+    /// "Not slower" is claimed of a cell whose upper bound is below this.
+    pub(crate) equal_percent: f64,
+    /// More void rounds than this, in per cent, and a comparison is too noisy to be judged.
+    pub(crate) void_percent: f64,
+}
+
+impl Default for Rule {
+    fn default() -> Rule {
+        Rule {
+            screen_launches: 8,
+            screen_rounds: 16,
+            screen_p: 0.10,
+            confirm_launches: 14,
+            confirm_rounds: 32,
+            alpha: 0.01,
+            margin_percent: 0.5,
+            least_percent: 1.0,
+            equal_percent: 2.0,
+            void_percent: 30.0,
+        }
+    }
+}
+
+impl Rule {
+    /// The smallest p that the confirmation can give: every flip but one is against it.
+    pub(crate) fn smallest_p(&self) -> f64 {
+        0.5f64.powi(self.confirm_launches.min(1000) as i32)
+    }
+    /// Refuses rules that can never find anything.
+    ///
+    /// # Errors
+    /// Which number is too small.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.smallest_p() > self.alpha {
+            bail!(
+                "{} launches can give no p below {:.4}, and {} is asked for: such a gate could never fail; expected {} launches or more",
+                self.confirm_launches,
+                self.smallest_p(),
+                self.alpha,
+                (1.0 / self.alpha).log2().ceil()
+            );
+        }
+        if self.screen_launches < 3 || self.screen_rounds < LEAST_ROUNDS || self.confirm_rounds < LEAST_ROUNDS
+        {
+            bail!("expected 3 launches and {LEAST_ROUNDS} rounds or more");
+        }
+        Ok(())
+    }
+}
+
+/// Rounds that a launch's median needs.
+pub(crate) const LEAST_ROUNDS: u32 = 3;
+
+/// What a comparison is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Role {
+    /// Old against new.
+    Cell,
+    /// New against a byte copy of itself: must not be flagged.
+    Null,
+    /// New against itself with 3 % more work: must be found.
+    Planted,
+}
+
+/// One comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Compared {
+    /// The cell.
+    pub(crate) id: String,
+    /// What for.
+    pub(crate) role: Role,
+    /// Sweeps over the cell's range in a block, the same for both sides.
+    pub(crate) sweeps: u32,
+}
+
+/// Why a launch was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Stage {
+    /// All comparisons.
+    Screen,
+    /// Those that are looked at again, and the controls.
+    Confirm,
+}
+
+/// The rounds of one comparison in one launch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Series {
+    /// Index of the comparison.
+    pub(crate) comparison: usize,
+    /// The old side's blocks.
+    pub(crate) old_ns: Vec<u64>,
+    /// The new side's blocks.
+    pub(crate) new_ns: Vec<u64>,
+    /// Rounds that are void, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) void: Vec<u32>,
+}
+
+impl Series {
+    fn rounds(&self) -> usize {
+        self.old_ns.len().min(self.new_ns.len())
+    }
+    /// The median over the rounds that count of ln(new / old); none where half of them or more are void, or fewer than
+    /// three are left.
+    pub(crate) fn value(&self) -> Option<f64> {
+        let logs: Vec<f64> = (0..self.rounds())
+            .filter(|i| !self.void.contains(&(*i as u32)))
+            .map(|i| (self.new_ns[i] as f64 / self.old_ns[i] as f64).ln())
+            .collect();
+        let enough = logs.len() >= LEAST_ROUNDS as usize && 2 * logs.len() > self.rounds();
+        enough.then(|| Sorted::new(logs)).flatten().map(|s| s.median())
+    }
+}
+
+/// One launch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    /// Why.
+    pub(crate) stage: Stage,
+    /// In the order in which they were measured.
+    pub(crate) series: Vec<Series>,
+}
+
+/// Everything that a verdict is made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Recording {
+    /// [`SCHEMA`].
+    pub(crate) schema: u32,
+    /// Where it comes from, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) note: String,
+    /// What decides.
+    pub(crate) rule: Rule,
+    /// Who is compared.
+    pub(crate) comparisons: Vec<Compared>,
+    /// What was measured.
+    pub(crate) launches: Vec<Launch>,
+}
+
+impl Recording {
+    /// Reads a recording, also out of the whole JSON that `walkbench gate` printed.
+    ///
+    /// # Errors
+    /// What is not as expected.
+    pub(crate) fn parse(text: &str) -> Result<Recording> {
+        let mut value: serde_json::Value = serde_json::from_str(text).context("expected JSON")?;
+        if let Some(inside) = value.get_mut("recording") {
+            value = inside.take();
+        }
+        match value.get("schema").and_then(serde_json::Value::as_u64) {
+            Some(n) if n > u64::from(SCHEMA) => {
+                bail!("schema {n}; this program reads up to {SCHEMA}: use a newer walkbench")
+            }
+            Some(_) => {}
+            None => bail!("expected a recording of `walkbench gate --format json`, with a schema number"),
+        }
+        let recording: Recording = serde_json::from_value(value).context("expected a recording")?;
+        recording.rule.check()?;
+        for launch in &recording.launches {
+            for s in &launch.series {
+                if s.comparison >= recording.comparisons.len() || s.old_ns.len() != s.new_ns.len() {
+                    bail!(
+                        "a series of comparison {} has {} old and {} new blocks; expected as many of both, and one of {} comparisons",
+                        s.comparison,
+                        s.old_ns.len(),
+                        s.new_ns.len(),
+                        recording.comparisons.len()
+                    );
+                }
+            }
+        }
+        Ok(recording)
+    }
+    /// The series of a comparison in the launches of a stage.
+    pub(crate) fn series(&self, comparison: usize, stage: Stage) -> impl Iterator<Item = &Series> {
+        let launches = self.launches.iter().filter(move |l| l.stage == stage);
+        launches.filter_map(move |l| l.series.iter().find(|s| s.comparison == comparison))
+    }
+    /// Void rounds among all rounds of a comparison, in per cent.
+    pub(crate) fn void_percent(&self, comparison: usize) -> f64 {
+        let all = self.launches.iter().flat_map(|l| l.series.iter().filter(|s| s.comparison == comparison));
+        let (void, rounds) = all.fold((0, 0), |(v, r), s| (v + s.void.len(), r + s.rounds()));
+        100.0 * void as f64 / rounds.max(1) as f64
+    }
+    /// As if the baseline were the change and the change the baseline. Controls stay what they are.
+    #[cfg(test)]
+    pub(crate) fn swapped(mut self) -> Recording {
+        let is_cell: Vec<bool> = self.comparisons.iter().map(|c| c.role == Role::Cell).collect();
+        for s in self.launches.iter_mut().flat_map(|l| &mut l.series).filter(|s| is_cell[s.comparison]) {
+            std::mem::swap(&mut s.old_ns, &mut s.new_ns);
+        }
+        self
+    }
+}

@@ -1,0 +1,362 @@
+//! From recorded rounds to a verdict: pure, so that a recording gives the same verdict everywhere and for ever.
+//!
+//! 1. A launch's value of a cell is the median over its rounds of ln(new / old); rounds are never pooled over launches.
+//! 2. **Screen**: every cell, eight launches. Cells that seem slower or faster (Student's t over launches, one-sided
+//!    p < 0.10), and cells that these launches cannot show to be equal, are looked at again.
+//! 3. **Confirm**: those cells, on fresh launches. "At most 0.5 % slower" is tested for all of them together by flipping
+//!    the signs of whole launches ([`sign_flip_max_t`]), so that one false alarm anywhere is as rare as alpha. What was
+//!    chosen by looking at the first launches is judged by the second ones alone. Faster is the mirror image.
+//! 4. A cell is **equal**, better "not slower", if the upper end of its one-sided 95 % interval (Student's, over
+//!    launches) is below 2 %.
+//! 5. One launch in which the machine stood still must not decide: launches far from the others are moved closer, in the
+//!    test by their size alone (which no flip of a sign changes, so that it stays exact), in the interval by their distance
+//!    from the median.
+//! 6. The controls are judged as cells are: the null one must not be flagged, the planted one must be found.
+
+#[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod simulation;
+
+use serde::Serialize;
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+use super::rounds::{Recording, Role, Rule, Stage};
+use crate::stats::{Alternative, Estimate, Sorted, estimate, sign_flip_max_t};
+
+/// How likely an effect of the size that is called the smallest detectable one is found.
+const POWER: f64 = 0.8;
+
+/// What the gate says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    /// No cell is slower by 2 % or more.
+    Pass,
+    /// At least one is.
+    Regression,
+    /// The machine did not let us judge.
+    InconclusiveEnvironment,
+    /// Too few rounds for this noise.
+    InconclusivePower,
+}
+
+/// What is known of one comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    /// Not slower by 2 % or more.
+    Equal,
+    /// Surely slower.
+    Slower,
+    /// Surely faster.
+    Faster,
+    /// Neither is sure.
+    Unresolved,
+    /// Too many void rounds.
+    TooNoisy,
+}
+
+/// What was decided about one comparison.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Decided {
+    /// The cell.
+    pub(crate) id: String,
+    /// Cell or control.
+    pub(crate) role: Role,
+    /// What is known.
+    pub(crate) state: State,
+    /// New over old, over the launches that decided, with a 95 % interval.
+    pub(crate) ratio: Option<Estimate>,
+    /// With 95 % confidence it is slower by no more than this, in per cent.
+    pub(crate) at_most_percent: Option<f64>,
+    /// An effect of this size, in per cent, would have been found four times out of five.
+    pub(crate) smallest_percent: Option<f64>,
+    /// Adjusted p of "slower", where it was looked at again.
+    pub(crate) p_slower: Option<f64>,
+    /// Adjusted p of "faster".
+    pub(crate) p_faster: Option<f64>,
+    /// Of all its rounds.
+    pub(crate) void_percent: f64,
+    /// The launches that decided.
+    pub(crate) stage: Stage,
+}
+
+/// The verdict, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Decision {
+    /// What the gate says.
+    pub(crate) verdict: Verdict,
+    /// Why, in sentences.
+    pub(crate) reasons: Vec<String>,
+    /// Every comparison, in the order of the recording.
+    pub(crate) decided: Vec<Decided>,
+}
+
+impl Decision {
+    /// The cells in a state.
+    pub(crate) fn cells(&self, state: State) -> impl Iterator<Item = &Decided> {
+        self.decided.iter().filter(move |d| d.role == Role::Cell && d.state == state)
+    }
+    /// A control.
+    pub(crate) fn control(&self, role: Role) -> Option<&Decided> {
+        self.decided.iter().find(|d| d.role == role)
+    }
+}
+
+/// A mean over launches as Student sees it.
+struct Mean {
+    mean: f64,
+    /// Standard error.
+    error: f64,
+    /// Degrees of freedom.
+    freedom: f64,
+}
+
+impl Mean {
+    fn of(values: &[f64]) -> Option<Mean> {
+        let sorted = Sorted::new(without_outliers(values)?)?;
+        let n = sorted.len();
+        (n >= 3).then(|| Mean {
+            mean: sorted.mean(),
+            error: sorted.sd() / (n as f64).sqrt(),
+            freedom: (n - 1) as f64,
+        })
+    }
+    fn t(&self, p: f64) -> f64 {
+        StudentsT::new(0.0, 1.0, self.freedom).map_or(f64::INFINITY, |t| t.inverse_cdf(p))
+    }
+    /// Upper end of the one-sided interval of 95 %.
+    fn at_most(&self) -> f64 {
+        self.mean + self.t(0.95) * self.error
+    }
+    /// Whether it is above or below 0 at a one-sided p.
+    fn seems_other(&self, p: f64) -> bool {
+        self.mean.abs() > self.t(1.0 - p) * self.error
+    }
+}
+
+fn percent(log: f64) -> f64 {
+    100.0 * log.exp_m1()
+}
+
+fn log(percent: f64) -> f64 {
+    (percent / 100.0).ln_1p()
+}
+
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    Some(Sorted::new(values.collect())?.median())
+}
+
+/// Values with those further than three robust standard deviations from the median moved there.
+fn without_outliers(values: &[f64]) -> Option<Vec<f64>> {
+    let middle = median(values.iter().copied())?;
+    // 1.4826 makes the median of the distances the standard deviation of normal values.
+    let far = 3.0 * 1.4826 * median(values.iter().map(|x| (x - middle).abs()))?;
+    Some(values.iter().map(|x| x.clamp(middle - far, middle + far)).collect())
+}
+
+/// Values that are no larger than twice their median size, signs kept: Huber's limit, 1.35 standard deviations, which
+/// costs 5 % of what normal values say.
+fn limited(values: &[f64]) -> Option<Vec<f64>> {
+    let most = 2.0 * median(values.iter().map(|x| x.abs()))?;
+    Some(values.iter().map(|x| x.clamp(-most, most)).collect())
+}
+
+fn values(recording: &Recording, comparison: usize, stage: Stage) -> Vec<f64> {
+    recording.series(comparison, stage).filter_map(|s| s.value()).collect()
+}
+
+fn is_noisy(recording: &Recording, comparison: usize) -> bool {
+    let rule = &recording.rule;
+    let usable = values(recording, comparison, Stage::Screen).len();
+    // Half of the screening launches, or its controls are judged by the other stage alone.
+    let lost =
+        recording.comparisons[comparison].role == Role::Cell && 2 * usable <= rule.screen_launches as usize;
+    lost || recording.void_percent(comparison) > rule.void_percent
+}
+
+/// The cells to look at again, from the screening launches alone: indices of comparisons.
+pub(crate) fn to_confirm(recording: &Recording) -> Vec<usize> {
+    let rule = &recording.rule;
+    let again = |c: &usize| {
+        if recording.comparisons[*c].role != Role::Cell || is_noisy(recording, *c) {
+            return false;
+        }
+        let Some(mean) = Mean::of(&values(recording, *c, Stage::Screen)) else { return false };
+        mean.seems_other(rule.screen_p) || mean.at_most() >= log(rule.equal_percent)
+    };
+    (0..recording.comparisons.len()).filter(again).collect()
+}
+
+/// Adjusted p of "slower" and "faster" for comparisons that are tested together; none where they have too few launches
+/// in common for alpha.
+fn confirm(recording: &Recording, family: &[usize]) -> Option<Vec<(f64, f64)>> {
+    let rule = &recording.rule;
+    // A launch counts if all of them have a value in it: its sign is flipped for all of them.
+    let launches = recording.launches.iter().filter(|l| l.stage == Stage::Confirm).filter_map(|l| {
+        let value = |c: &usize| l.series.iter().find(|s| s.comparison == *c)?.value();
+        family.iter().map(value).collect::<Option<Vec<f64>>>()
+    });
+    let launches: Vec<Vec<f64>> = launches.collect();
+    let beyond = |sign: f64| -> Option<Vec<Vec<f64>>> {
+        let of = |i: usize| launches.iter().map(move |l| sign * l[i] - log(rule.margin_percent));
+        (0..family.len()).map(|i| limited(&of(i).collect::<Vec<f64>>())).collect()
+    };
+    let test = |sign: f64| {
+        let above = Alternative::Greater { margin: 0.0 };
+        sign_flip_max_t(&beyond(sign)?, above, 0).filter(|m| m.floor <= rule.alpha)
+    };
+    let (slower, faster) = (test(1.0)?, test(-1.0)?);
+    Some(slower.p.into_iter().zip(faster.p).collect())
+}
+
+/// What a recording says of one comparison, given its adjusted p-values.
+fn judge(recording: &Recording, comparison: usize, p: Option<(f64, f64)>, together: usize) -> Decided {
+    let rule = &recording.rule;
+    let compared = &recording.comparisons[comparison];
+    let confirmed = values(recording, comparison, Stage::Confirm);
+    let (stage, values) = if confirmed.is_empty() {
+        (Stage::Screen, values(recording, comparison, Stage::Screen))
+    } else {
+        (Stage::Confirm, confirmed)
+    };
+    let (ratio, mean) = (estimate(&values), Mean::of(&values));
+    let at_most = mean.as_ref().map(Mean::at_most);
+    let is_large = |ratio: f64| ratio >= 1.0 + rule.least_percent / 100.0;
+    let state = match (p, ratio) {
+        _ if is_noisy(recording, comparison) => State::TooNoisy,
+        (Some((p, _)), Some(r)) if p <= rule.alpha && is_large(r.value) => State::Slower,
+        (Some((_, p)), Some(r)) if p <= rule.alpha && is_large(1.0 / r.value) => State::Faster,
+        _ if at_most.is_some_and(|at_most| at_most < log(rule.equal_percent)) => State::Equal,
+        _ => State::Unresolved,
+    };
+    Decided {
+        id: compared.id.clone(),
+        role: compared.role,
+        state,
+        ratio,
+        at_most_percent: at_most.map(percent),
+        smallest_percent: smallest(recording, comparison, together),
+        p_slower: p.map(|p| p.0),
+        p_faster: p.map(|p| p.1),
+        void_percent: recording.void_percent(comparison),
+        stage,
+    }
+}
+
+/// The smallest slowdown, in per cent, that would have been found four times out of five: it has to get through both
+/// stages, with launches that scatter as these do, tested together with as many others. By Student's t and Bonferroni's
+/// share of alpha instead of the flips, which are a little better.
+fn smallest(recording: &Recording, comparison: usize, together: usize) -> Option<f64> {
+    let rule = &recording.rule;
+    let spread =
+        |stage| Some(Sorted::new(values(recording, comparison, stage)).filter(|s| s.len() > 2)?.sd());
+    let sd = spread(Stage::Confirm).or_else(|| spread(Stage::Screen))?;
+    let t = |launches: u32, p: f64| {
+        let freedom = f64::from(launches.max(2) - 1);
+        StudentsT::new(0.0, 1.0, freedom).map_or(f64::INFINITY, |t| t.inverse_cdf(p))
+    };
+    let needs =
+        |launches: u32, p: f64| (t(launches, 1.0 - p) + t(launches, POWER)) * sd / f64::from(launches).sqrt();
+    let screen = needs(rule.screen_launches, rule.screen_p);
+    let confirm =
+        log(rule.margin_percent) + needs(rule.confirm_launches, rule.alpha / together.max(1) as f64);
+    Some(percent(screen.max(confirm)).max(rule.least_percent))
+}
+
+/// Decides.
+pub(crate) fn decide(recording: &Recording) -> Decision {
+    let rule = &recording.rule;
+    let all = 0..recording.comparisons.len();
+    let role = |c: usize| recording.comparisons[c].role;
+    let is_confirmed = |c: &usize| recording.series(*c, Stage::Confirm).next().is_some();
+    let judged = |c: &usize| is_confirmed(c) && !is_noisy(recording, *c);
+    let family: Vec<usize> = all.clone().filter(|c| role(*c) == Role::Cell).filter(judged).collect();
+    let tested = confirm(recording, &family);
+    let mut p: Vec<Option<(f64, f64)>> = vec![None; recording.comparisons.len()];
+    for (c, tested) in family.iter().zip(tested.iter().flatten()) {
+        p[*c] = Some(*tested);
+    }
+    for c in all.clone().filter(|c| role(*c) != Role::Cell).filter(judged) {
+        // The plant has to be found among the cells, as a regression would; nothing excuses the null control.
+        let beside = if role(c) == Role::Planted { family.as_slice() } else { &[] };
+        let family: Vec<usize> = beside.iter().copied().chain([c]).collect();
+        p[c] = confirm(recording, &family).and_then(|p| p.last().copied());
+    }
+    let decided: Vec<Decided> = all.map(|c| judge(recording, c, p[c], family.len())).collect();
+    let lost_launches = !family.is_empty() && tested.is_none();
+    let (verdict, reasons) = conclude(rule, &decided, lost_launches);
+    Decision { verdict, reasons, decided }
+}
+
+fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, Vec<String>) {
+    let count = |state| decided.iter().filter(|d| d.role == Role::Cell && d.state == state).count();
+    let control = |role| decided.iter().find(|d| d.role == role);
+    let cells = |n: usize| if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") };
+    if let Some(null) = control(Role::Null)
+        && matches!(null.state, State::Slower | State::Faster)
+    {
+        let ratio = null.ratio.map_or(1.0, |r| r.value);
+        let says = format!(
+            "the null control failed: this program against a byte copy of itself came out at {:+.2} %, so what this run \
+             calls slower or faster means nothing",
+            100.0 * (ratio - 1.0)
+        );
+        return (Verdict::InconclusiveEnvironment, vec![says]);
+    }
+    let disturbed = |state| matches!(state, State::TooNoisy);
+    if let Some(c) = decided.iter().find(|d| d.role != Role::Cell && disturbed(d.state)) {
+        let says = format!(
+            "the controls were disturbed: {:.0} % of their rounds are void ({:.0} % are allowed)",
+            c.void_percent, rule.void_percent
+        );
+        return (Verdict::InconclusiveEnvironment, vec![says]);
+    }
+    if lost_launches {
+        let says =
+            "too many launches were disturbed: those that are left cannot reach the significance asked for";
+        return (Verdict::InconclusiveEnvironment, vec![says.to_owned()]);
+    }
+    if let Some(planted) = control(Role::Planted)
+        && planted.state != State::Slower
+    {
+        let says = "the planted control was missed: 3 % more work in this program was not found, so a regression of that \
+                    size would not have been found either";
+        return (Verdict::InconclusivePower, vec![says.to_owned()]);
+    }
+    let mut reasons = Vec::new();
+    if count(State::Faster) > 0 {
+        reasons.push(format!("{} faster", cells(count(State::Faster))));
+    }
+    if count(State::TooNoisy) > 0 {
+        reasons.push(format!(
+            "{} too noisy to judge: more than {:.0} % of the rounds were disturbed (this thread lost its processor, or the hypervisor took it)",
+            cells(count(State::TooNoisy)),
+            rule.void_percent
+        ));
+    }
+    if count(State::Unresolved) > 0 {
+        reasons.push(format!(
+            "{} neither shown slower nor shown to be less than {} % slower",
+            cells(count(State::Unresolved)),
+            rule.equal_percent
+        ));
+    }
+    let verdict = if count(State::Slower) > 0 {
+        reasons.insert(0, format!("{} slower", cells(count(State::Slower))));
+        Verdict::Regression
+    } else if count(State::TooNoisy) > 0 {
+        Verdict::InconclusiveEnvironment
+    } else if count(State::Unresolved) > 0 {
+        Verdict::InconclusivePower
+    } else {
+        let judged = count(State::Equal) + count(State::Faster);
+        reasons.insert(
+            0,
+            format!("{} less than {} % slower, each with 95 % confidence", cells(judged), rule.equal_percent),
+        );
+        Verdict::Pass
+    };
+    (verdict, reasons)
+}

@@ -1,0 +1,247 @@
+//! What the rule does on rounds whose truth is known: false alarms, power, and what each kind of trouble leads to.
+//!
+//! Rounds scatter normally, 8 % of the blocks have an exponential spike on top; every launch has an offset of its own.
+//! Seeds are fixed: the figures are the same everywhere. `WALKBENCH_SIMULATIONS=1500 cargo test --release simulated --
+//! --nocapture` prints rates from as many runs as one likes.
+
+use super::super::rounds::{Compared, Launch, Recording, Role, Rule, SCHEMA, Series, Stage};
+use super::{State, Verdict, decide, to_confirm};
+use crate::measure::order::Rng;
+use crate::stats::clopper_pearson;
+
+/// A machine and a change.
+#[derive(Clone)]
+struct World {
+    cells: usize,
+    /// Standard deviation of a round's log ratio.
+    round: f64,
+    /// Standard deviation of a launch's offset.
+    launch: f64,
+    /// Log slowdown of each of the first cells.
+    effects: Vec<f64>,
+    /// What the planted control really has.
+    planted: f64,
+    /// What the null control really has.
+    null: f64,
+    /// Chance that a round is void.
+    void: f64,
+    /// Chance that a launch is in another mode, and how far that is, new against old.
+    mode: (f64, f64),
+    /// A launch whose blocks of both sides take this much longer, at random.
+    stalled: Option<usize>,
+    /// Both sides get slower all the time, per round.
+    drift: f64,
+}
+
+impl World {
+    fn quiet() -> World {
+        World {
+            cells: 50,
+            round: 0.03,
+            launch: 0.005,
+            effects: Vec::new(),
+            planted: 0.03f64.ln_1p(),
+            null: 0.0,
+            void: 0.0,
+            mode: (0.0, 0.0),
+            stalled: None,
+            drift: 0.0,
+        }
+    }
+    fn slower(percents: &[f64]) -> World {
+        World { effects: percents.iter().map(|p| (p / 100.0).ln_1p()).collect(), ..World::quiet() }
+    }
+    /// Measures, looks, measures again: as the gate does.
+    fn record(&self, seed: u64) -> Recording {
+        let mut draw = Draw(Rng::new(seed, "gate"));
+        let compared = |id: String, role| Compared { id, role, sweeps: 1000 };
+        let mut comparisons: Vec<Compared> = (0..self.cells)
+            .map(|i| compared(format!("w@2MiB/snapshot/512/none/1/{i}"), Role::Cell))
+            .collect();
+        comparisons.push(compared("control".to_owned(), Role::Null));
+        comparisons.push(compared("control".to_owned(), Role::Planted));
+        let rule = Rule::default();
+        let mut r = Recording {
+            schema: SCHEMA,
+            note: String::new(),
+            rule: rule.clone(),
+            comparisons,
+            launches: Vec::new(),
+        };
+        let everybody: Vec<usize> = (0..r.comparisons.len()).collect();
+        for _ in 0..rule.screen_launches {
+            let launch = self.launch(&mut draw, &r, Stage::Screen, &everybody, rule.screen_rounds);
+            r.launches.push(launch);
+        }
+        let mut again = to_confirm(&r);
+        again.extend([self.cells, self.cells + 1]);
+        for _ in 0..rule.confirm_launches {
+            let launch = self.launch(&mut draw, &r, Stage::Confirm, &again, rule.confirm_rounds);
+            r.launches.push(launch);
+        }
+        r
+    }
+    fn launch(&self, draw: &mut Draw, r: &Recording, stage: Stage, who: &[usize], rounds: u32) -> Launch {
+        let nth = r.launches.len();
+        let mut at = (nth * 1000) as f64;
+        let series = who.iter().map(|&c| {
+            let role = r.comparisons[c].role;
+            let effect = match role {
+                Role::Cell => self.effects.get(c).copied().unwrap_or(0.0),
+                Role::Null => self.null,
+                Role::Planted => self.planted,
+            };
+            let lottery = if draw.uniform() < self.mode.0 { self.mode.1 } else { 0.0 };
+            let offset = effect + self.launch * draw.normal() + lottery;
+            let mut s = Series { comparison: c, ..Series::default() };
+            for i in 0..rounds {
+                at += 1.0;
+                let stall = if self.stalled == Some(nth) { 1.0 } else { 0.0 };
+                let side = self.round / std::f64::consts::SQRT_2;
+                let mut block = |ratio: f64| {
+                    let spike =
+                        if draw.uniform() < 0.08 { -8.0 * self.round * draw.uniform().ln() } else { 0.0 };
+                    let stall = stall * -draw.uniform().ln();
+                    (3e6 * (ratio + side * draw.normal() + spike + stall + self.drift * at).exp()) as u64
+                };
+                s.old_ns.push(block(0.0));
+                s.new_ns.push(block(offset));
+                if draw.uniform() < self.void {
+                    s.void.push(i);
+                }
+            }
+            s
+        });
+        Launch { stage, series: series.collect() }
+    }
+}
+
+struct Draw(Rng);
+
+impl Draw {
+    fn uniform(&mut self) -> f64 {
+        ((self.0.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    }
+    fn normal(&mut self) -> f64 {
+        let (u, v) = (self.uniform(), self.uniform());
+        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    }
+}
+
+/// How many of so many runs `hit`; more of them if asked for by the environment, and printed.
+fn rate(name: &str, runs: u64, world: &World, hit: impl Fn(&super::Decision) -> bool) -> (u64, u64) {
+    let runs = std::env::var("WALKBENCH_SIMULATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(runs);
+    let hits = (0..runs).filter(|seed| hit(&decide(&world.record(1000 + seed)))).count() as u64;
+    let (lo, hi) = clopper_pearson(hits, runs, 0.95);
+    println!("simulated: {name}: {hits} of {runs}, {:.2} to {:.2} %", 100.0 * lo, 100.0 * hi);
+    (hits, runs)
+}
+
+#[test]
+fn simulated_equals_over_fifty_cells_raise_no_alarm_and_mostly_pass() {
+    let world = World::quiet();
+    let (alarms, _) = rate("A/A, regression", 40, &world, |d| d.verdict == Verdict::Regression);
+    assert_eq!(alarms, 0);
+    let (passes, runs) = rate("A/A, pass", 20, &world, |d| d.verdict == Verdict::Pass);
+    assert!(passes * 10 >= runs * 9, "{passes} of {runs}");
+}
+
+#[test]
+fn simulated_slowdowns_are_found_in_the_cell_that_has_them() {
+    let found = |d: &super::Decision| d.verdict == Verdict::Regression && d.decided[0].state == State::Slower;
+    let (three, runs) = rate("+3 % in one cell, found", 20, &World::slower(&[3.0]), found);
+    assert!(three * 100 >= runs * 95, "{three} of {runs}");
+    let (two, runs) = rate("+2 % in one cell, found", 20, &World::slower(&[2.0]), found);
+    assert!(two * 10 >= runs * 9, "{two} of {runs}");
+    // Less than the margin of half a per cent is no regression, however many cells have it.
+    let tiny = World::slower(&[0.3; 50]);
+    let (tiny, _) = rate("+0.3 % in every cell, regression", 10, &tiny, |d| d.verdict == Verdict::Regression);
+    assert_eq!(tiny, 0);
+}
+
+#[test]
+fn simulated_improvements_are_shown_and_pass_and_swapping_mirrors() {
+    let world = World::slower(&[-3.0]);
+    for seed in 0..4 {
+        let r = world.record(seed);
+        let d = decide(&r);
+        assert_eq!((d.verdict, d.decided[0].state), (Verdict::Pass, State::Faster), "{:?}", d.reasons);
+        assert!(d.reasons.contains(&"1 cell faster".to_owned()));
+        let mirrored = decide(&r.swapped());
+        assert_eq!((mirrored.verdict, mirrored.decided[0].state), (Verdict::Regression, State::Slower));
+        assert_eq!(d.decided[0].p_faster, mirrored.decided[0].p_slower);
+        let product = d.decided[0].ratio.unwrap().value * mirrored.decided[0].ratio.unwrap().value;
+        assert!((product - 1.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn simulated_noise_leads_to_inconclusive_and_never_to_an_alarm() {
+    let verdicts =
+        |world: World| -> Vec<Verdict> { (0..6).map(|s| decide(&world.record(s)).verdict).collect() };
+    let only = |world: World, expected: Verdict| {
+        let got = verdicts(world);
+        assert!(got.iter().all(|v| *v == expected), "{expected:?}: {got:?}");
+    };
+    only(World { void: 0.45, ..World::quiet() }, Verdict::InconclusiveEnvironment);
+    only(World { null: 0.03, ..World::quiet() }, Verdict::InconclusiveEnvironment);
+    only(World { planted: 0.0, ..World::quiet() }, Verdict::InconclusivePower);
+    let placed = World { mode: (0.5, 0.08), ..World::quiet() };
+    only(World { round: 0.2, launch: 0.05, ..World::quiet() }, Verdict::InconclusivePower);
+    for (name, world) in [
+        ("drift", World { drift: 1e-5, ..World::quiet() }),
+        ("a stalled first launch", World { stalled: Some(3), ..World::quiet() }),
+        ("a stalled later launch", World { stalled: Some(15), ..World::quiet() }),
+        ("some void rounds", World { void: 0.15, ..World::quiet() }),
+    ] {
+        let got = verdicts(world);
+        assert!(!got.contains(&Verdict::Regression), "{name}: {got:?}");
+        assert!(got.contains(&Verdict::Pass), "{name}: {got:?}");
+    }
+    // A lottery of placement by which new is 8 % slower in half of its launches is slower: it is reported as that, or not
+    // at all.
+    assert!(verdicts(placed).iter().all(|v| *v != Verdict::Pass));
+}
+
+#[test]
+fn simulated_smallest_effect_is_found_about_as_often_as_it_says() {
+    // The typical smallest effect of equals, then planted: found four times out of five, give or take.
+    let quiet = decide(&World::quiet().record(1));
+    let mut smallest: Vec<f64> = quiet.decided.iter().filter_map(|d| d.smallest_percent).collect();
+    smallest.sort_by(f64::total_cmp);
+    let typical = smallest[smallest.len() / 2];
+    assert!((1.0..3.0).contains(&typical), "{typical}");
+    let found = |d: &super::Decision| d.decided[0].state == State::Slower;
+    let (hits, runs) = rate("the smallest effect, found", 60, &World::slower(&[typical]), found);
+    assert!((0.6..=0.99).contains(&(hits as f64 / runs as f64)), "{typical} %: {hits} of {runs}");
+}
+
+#[test]
+fn rules_that_can_never_fail_are_refused() {
+    let rule = |confirm_launches| Rule { confirm_launches, ..Rule::default() }.check();
+    assert!(rule(14).is_ok() && rule(7).is_ok());
+    let error = rule(6).unwrap_err().to_string();
+    assert!(error.contains("could never fail; expected 7 launches or more"), "{error}");
+    assert!(Rule { screen_rounds: 2, ..Rule::default() }.check().is_err());
+}
+
+#[test]
+fn a_recording_survives_its_file_and_nonsense_is_refused() {
+    let r = World { cells: 2, void: 0.1, ..World::quiet() }.record(1);
+    let text = serde_json::to_string(&r).unwrap();
+    assert_eq!(Recording::parse(&text).unwrap(), r);
+    assert_eq!(Recording::parse(&format!("{{\"verdict\":\"pass\",\"recording\":{text}}}")).unwrap(), r);
+    for (wrong, says) in [
+        ("{", "expected JSON"),
+        ("{}", "with a schema number"),
+        ("{\"schema\":2}", "reads up to 1"),
+        ("{\"schema\":1}", "expected a recording"),
+    ] {
+        let error = format!("{:#}", Recording::parse(wrong).unwrap_err());
+        assert!(error.contains(says), "{wrong}: {error}");
+    }
+    let mut torn = r;
+    torn.launches[0].series[0].old_ns.pop();
+    let error = Recording::parse(&serde_json::to_string(&torn).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("expected as many of both"), "{error}");
+}

@@ -57,6 +57,10 @@ impl<'a> Report<'a> {
             questions().iter().zip(&answers).map(|(q, a)| figures::figures(q, a, results)).collect();
         Report { results, answers, figures, runs: None }
     }
+    /// Of every question, in their order.
+    pub(crate) fn answers(&self) -> &[Answer] {
+        &self.answers
+    }
     /// Question by question, in their order.
     fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let both = questions().iter().zip(&self.answers).zip(&self.figures);

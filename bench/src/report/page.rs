@@ -16,7 +16,18 @@ use crate::results::{CellFacts, Results};
 
 const TEMPLATE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+/// One function in parts.
+const SCRIPT: &str = concat!(
+    "\"use strict\";\n(() => {\n",
+    include_str!("page/script/document.js"),
+    include_str!("page/script/table.js"),
+    include_str!("page/script/axis.js"),
+    include_str!("page/script/chart.js"),
+    include_str!("page/script/question.js"),
+    include_str!("page/script/cells.js"),
+    include_str!("page/script/start.js"),
+    "})();\n"
+);
 const D3: &str = include_str!("page/vendor/d3.min.js");
 const PLOT: &str = include_str!("page/vendor/plot.min.js");
 const LICENCES: [&str; 2] =

@@ -55,6 +55,8 @@ impl Maker<'_> {
         if series.is_empty() {
             return;
         }
+        // As in the figures that follow, so that a policy keeps its colour.
+        series.sort_by(|a: &Series, b| a.name.cmp(&b.name));
         let is_there = |x: f64| series.iter().flat_map(|s: &Series| &s.points).any(|p| p.x == x);
         let ticks = QUANTILES.iter().map(|(ppm, name)| (rarity(*ppm), (*name).to_owned()));
         let x = Scale {
@@ -62,11 +64,7 @@ impl Maker<'_> {
             is_log: true,
             ticks: ticks.filter(|(x, _)| is_there(*x)).collect(),
         };
-        let y = Scale {
-            label: "ns an operation, until the mirror is valid".to_owned(),
-            is_log: true,
-            ticks: Vec::new(),
-        };
+        let y = Scale { label: "ns until the mirror is valid".to_owned(), is_log: true, ticks: Vec::new() };
         let place = place(&head, Some(Coordinate::Workload));
         let body = Body::Curves(Curves { x, y, series, level: None, flips: None });
         self.push("Time to a valid mirror", &place, body, left_out);
@@ -118,7 +116,7 @@ impl Maker<'_> {
         }
         let place = place(&head, Some(Coordinate::Churn))
             .replace(&format!("{}@", head.get(Coordinate::Workload)), "");
-        let quiet = quiet.filter(|y| y.is_finite()).map(|y| (y, "nothing invalidates".to_owned()));
+        let quiet = quiet.filter(|y| y.is_finite()).map(|y| (y, "quiet".to_owned()));
         let all = [
             ("Pages mirrored a second, by dose", "pages a second", true, pages, quiet, left_out),
             (

@@ -133,12 +133,15 @@ fn agreement(answers: &[&Answer]) -> &'static str {
     if answers.iter().any(|a| a.verdict == Verdict::NotMeasured) {
         return "not measured in all";
     }
+    if answers.iter().any(|a| a.verdict == Verdict::Unresolved) {
+        return "not resolved in all";
+    }
     let first = answers[0];
     let direction = |a: &Answer| a.effect.map(|e| e.ratio > 1.0);
     let is_alike = |a: &&Answer| {
         a.verdict == first.verdict && (a.verdict != Verdict::Differs || direction(a) == direction(first))
     };
-    if !answers.iter().all(|a| is_alike(a)) {
+    if !answers.iter().all(is_alike) {
         return "disagree";
     }
     let ends = |a: &Answer| a.effect.and_then(|e| e.lo.zip(e.hi));

@@ -15,7 +15,14 @@
   const fire = (element, type) => element.dispatchEvent(new Event(type, { bubbles: true }));
   try {
     const parameters = new URLSearchParams(location.hash.slice(1));
-    if (parameters.has("only")) {
+    if (parameters.get("q") === "runs") {
+      result.seen = {
+        question: document.querySelector("#answer h2").textContent,
+        answers: rows("runs-answers"), cells: rows("runs-cells"),
+        figure: marks(document.getElementById("f-runs-1")),
+        current: document.querySelector("#questions a[aria-current]").dataset.id,
+      };
+    } else if (parameters.has("only")) {
       // A link that somebody kept.
       result.seen = {
         question: document.querySelector("#answer h2").textContent,

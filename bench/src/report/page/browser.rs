@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::report::figure::Body;
 use crate::report::tests::{HOSTILE, everything, hostile};
 use crate::report::{Report, page};
+use crate::results::testing::Made;
 
 const DRIVER: &str = include_str!("browser.js");
 
@@ -165,6 +166,29 @@ fn a_link_shows_what_its_sender_saw_and_a_phone_is_wide_enough() {
     assert!(seen["seen"]["rows"].as_u64() > Some(0));
     assert_eq!(seen["seen"]["backends"], serde_json::json!(["fixed_flags"]));
     assert_eq!(seen["wide"], 0, "nothing sticks out to the right");
+}
+
+#[test]
+fn several_runs_are_a_view_of_their_own() {
+    let at = "dense_4k@16MiB/snapshot/512/none/1";
+    let run = |seed| {
+        let cells = [
+            (format!("{at}/sticky_flags"), 2.5),
+            (format!("{at}/map_order"), 2.0),
+            (format!("{at}/decode"), 1.0),
+        ];
+        let cells = cells.each_ref().map(|(id, ns)| (id.as_str(), *ns));
+        Made { seed, ..Made::new(&cells) }.analysed()
+    };
+    let runs = [run(1), run(2)];
+    let report = Report::of(&runs);
+    let Some(seen) = used(&page::page(&report).unwrap(), "#q=runs", 1280) else { return };
+    no_errors(&seen);
+    let seen = &seen["seen"];
+    assert_eq!((&seen["question"], &seen["current"]), (&"Runs side by side".into(), &"runs".into()));
+    assert_eq!(seen["cells"], 2, "the designs of both runs: {seen}");
+    let Body::Ranges(r) = report.runs.as_ref().unwrap().figure().unwrap().body else { panic!("ranges") };
+    assert!(seen["answers"].as_u64() > Some(0) && seen["figure"]["dots"] == r.rows.len(), "{seen}");
 }
 
 #[test]

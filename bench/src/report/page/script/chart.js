@@ -94,7 +94,7 @@ function ranges(f) {
 
 let patterns = 0;
 function grid(f) {
-  const names = [...new Set(f.fields.map((x) => x.name).filter((n) => n !== null))].sort();
+  const names = [...new Set(f.fields.map((x) => x.name).filter((n) => n !== null))].sort((a, b) => data.backends.indexOf(a) - data.backends.indexOf(b));
   const values = f.fields.map((x) => x.value).filter((v) => v !== null);
   const [lo, hi] = [Math.min(...values), Math.max(...values)];
   const share = (v) => (hi <= lo ? 0 : f.is_log ? Math.log(v / lo) / Math.log(hi / lo) : (v - lo) / (hi - lo));

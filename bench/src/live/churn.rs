@@ -30,7 +30,7 @@ pub(crate) enum Churn {
 /// The thread.
 pub(super) struct Churning {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<io::Result<()>>,
+    thread: JoinHandle<io::Result<u64>>,
 }
 
 impl Churning {
@@ -43,12 +43,14 @@ impl Churning {
         let (mapping, stopped) = (Arc::clone(mapping), Arc::clone(&stop));
         let work = move || {
             let mut spans = (0..mapping.len()).step_by(SPAN).cycle();
+            let mut events = 0;
             // Relaxed: nothing else is passed on.
             while !stopped.load(Relaxed) {
                 let first = spans.next().unwrap_or(0);
                 churn.once(&mapping, first..first + SPAN)?;
+                events += 1;
             }
-            Ok(())
+            Ok(events)
         };
         let thread = thread::Builder::new().name("churn".to_owned()).spawn(work)?;
         Ok(Churning { stop, thread })
@@ -59,7 +61,10 @@ impl Churning {
     /// What the kernel told it, or that it never got that far.
     pub(super) fn stop(self) -> io::Result<()> {
         self.stop.store(true, Relaxed);
-        self.thread.join().map_err(|_| io::Error::other("the churn thread panicked"))?
+        match self.thread.join().map_err(|_| io::Error::other("the churn thread panicked"))?? {
+            0 => Err(io::Error::other("the churn thread did not run once meanwhile")),
+            _ => Ok(()),
+        }
     }
 }
 

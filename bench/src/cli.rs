@@ -8,6 +8,7 @@ use crate::cmd::doctor::DoctorArgs;
 use crate::cmd::export::ExportArgs;
 use crate::cmd::gate::GateArgs;
 use crate::cmd::list::ListArgs;
+use crate::cmd::live::LiveArgs;
 use crate::cmd::report::ReportArgs;
 use crate::cmd::run::RunArgs;
 use crate::cmd::serve::ServeArgs;
@@ -33,6 +34,7 @@ Examples:
   walkbench export results/A --to csv          for other tools
   walkbench doctor                             what on this machine spoils measuring
   walkbench gate --baseline HEAD~1             is this tree slower than that one?
+  walkbench live                               this machine's own kernel on real memory
   walkbench speed                              how far the model is from what the machine allows
 
 Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C.
@@ -54,6 +56,7 @@ pub(crate) enum Command {
     Report(ReportArgs),
     Export(ExportArgs),
     Doctor(DoctorArgs),
+    Live(LiveArgs),
     Speed(SpeedArgs),
     Gate(GateArgs),
     Capture(CaptureArgs),

@@ -2,6 +2,7 @@
 //!
 //! Which blocks count is [`Clean`]'s to say. Rounds make a launch's value, launches make an interval.
 
+mod live;
 mod read;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Deserialize;
 use workloads::churn::ChurnSpec;
+
+pub(crate) use live::{LiveFigure, LiveRow};
 
 use crate::analysis::{Clean, latency, quantile};
 use crate::measure::member::What;
@@ -108,6 +111,8 @@ pub(crate) struct Results {
     pub(crate) cells: BTreeMap<CellId, CellFacts>,
     groups: BTreeMap<String, Group>,
     operations: BTreeMap<CellId, BTreeMap<u32, Operations>>,
+    /// What this machine's kernel said beside the run.
+    pub(crate) live: Vec<LiveRow>,
     /// What was left out in reading, for people.
     pub(crate) notes: Vec<String>,
 }
@@ -145,7 +150,15 @@ impl Results {
             }
         }
         let cells = facts.into_iter().filter_map(|f| Some((CellId::parse(&f.id)?, f))).collect();
-        Results { folder: folder.to_owned(), run, cells, groups, operations, notes: Vec::new() }
+        Results {
+            folder: folder.to_owned(),
+            run,
+            cells,
+            groups,
+            operations,
+            live: Vec::new(),
+            notes: Vec::new(),
+        }
     }
     /// An exact count of a cell.
     pub(crate) fn count(&self, cell: &CellId, name: &str) -> Option<u64> {

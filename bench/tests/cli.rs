@@ -301,6 +301,7 @@ fn completions_know_the_sub_commands_and_help_shows_examples() {
         "compare",
         "export",
         "report",
+        "live",
         "speed",
         "capture",
         "completions",
@@ -310,5 +311,35 @@ fn completions_know_the_sub_commands_and_help_shows_examples() {
         assert!(help.contains(command));
     }
     assert!(help.contains("Examples:"));
-    assert!(!help.contains("  live "), "live is not there yet");
+}
+
+#[test]
+fn live_says_a_figure_or_a_reason_for_every_row() {
+    let output = walkbench(&["live", "--size", "4MiB", "--launches", "2", "--format", "json"]);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let report = json(&output);
+    let rows = report["rows"].as_array().unwrap();
+    for row in rows {
+        let figure = row["ns_per_page"]["median"].as_f64();
+        assert_eq!(figure.is_some(), row["error"].is_null(), "{row}");
+        assert!(
+            matches!(row["stage"].as_str(), Some("snapshot" | "fault")) && row["shape"].is_string(),
+            "{row}"
+        );
+    }
+    for source in [
+        "pagemap",
+        "pagemap_scan",
+        "mincore",
+        "populate_read",
+        "populate_write",
+        "touch",
+        "hmm_dmirror",
+        "hmm_module",
+    ] {
+        assert!(rows.iter().any(|r| r["source"] == source), "{source}");
+    }
+    let output = walkbench(&["live", "--size", "5KiB"]);
+    assert_eq!(code(&output), Some(2));
+    assert!(stderr(&output).contains("a multiple of 2MiB"));
 }

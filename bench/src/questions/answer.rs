@@ -85,7 +85,7 @@ impl Effect {
             _ => 0,
         }
     }
-    fn verdict(&self, percent: f64) -> Verdict {
+    pub(super) fn verdict(&self, percent: f64) -> Verdict {
         let least = 1.0 + percent / 100.0;
         let (Some(lo), Some(hi), true) = (self.lo, self.hi, self.is_claim()) else {
             return Verdict::Unresolved;
@@ -210,6 +210,9 @@ pub(crate) fn answer(question: &Question, results: &Results) -> Answer {
     let first = findings.first();
     let verdict = first.map_or(Verdict::NotMeasured, |f| f.verdict);
     let command = again(&results.run.command, &question.id);
+    if !question.besides.is_empty() {
+        return super::beside::answer(question, results, command);
+    }
     Answer {
         id: question.id.clone(),
         title: question.title.clone(),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::metric::Metric;
 use super::select::{CellId, Coordinate, Selector};
-use super::{Awaiting, Axis, Chart, Compare, Decision, Kind, Question};
+use super::{Awaiting, Axis, Beside, Chart, Compare, Decision, Kind, Question};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +27,8 @@ struct Raw {
     compare: Vec<RawCompare>,
     #[serde(default)]
     decision: Vec<Decision>,
+    #[serde(default)]
+    beside: Vec<Beside>,
 }
 
 #[derive(Deserialize)]
@@ -108,8 +110,11 @@ fn check(raw: Raw, cells: &[CellId]) -> Result<Question, String> {
     }
     let selector = Selector::new(&raw.cells)?;
     let mine: Vec<&CellId> = cells.iter().filter(|c| selector.matches(c)).collect();
-    if raw.compare.is_empty() && raw.awaiting.is_empty() {
-        return Err("expected [[compare]], or what it is awaiting".to_owned());
+    if raw.compare.is_empty() && raw.beside.is_empty() && raw.awaiting.is_empty() {
+        return Err("expected [[compare]], [[beside]], or what it is awaiting".to_owned());
+    }
+    if let Some(b) = raw.beside.iter().find(|b| !mine.iter().any(|c| c.to_string() == b.cell)) {
+        return Err(format!("[[beside]] {:?}: {:?} is none of the question's cells", b.title, b.cell));
     }
     if !raw.compare.is_empty() && mine.is_empty() {
         return Err("[cells]: match no cell of any profile".to_owned());
@@ -135,6 +140,7 @@ fn check(raw: Raw, cells: &[CellId]) -> Result<Question, String> {
     Ok(Question {
         compares,
         decisions: raw.decision,
+        besides: raw.beside,
         id: raw.id,
         title: raw.title,
         argument: raw.argument.trim().to_owned(),

@@ -103,8 +103,10 @@ impl Maker<'_> {
     /// All comparisons at their own places.
     fn overview(&mut self) {
         let (mut rows, mut left_out) = (Vec::new(), Vec::new());
-        for (compare, finding) in self.question.compares.iter().zip(&self.answer.findings) {
-            let Some(head) = finding.headline.as_ref().filter(|_| compare.kind != Kind::Value) else {
+        for (i, finding) in self.answer.findings.iter().enumerate() {
+            // A count for itself has no sides; what stands beside the kernel has no comparison of cells.
+            let is_value = self.question.compares.get(i).is_some_and(|c| c.kind == Kind::Value);
+            let Some(head) = finding.headline.as_ref().filter(|_| !is_value) else {
                 continue;
             };
             match effect(&head.effect) {
@@ -122,7 +124,8 @@ impl Maker<'_> {
         }
         let x = Scale { label: "ratio of the two sides".to_owned(), is_log: true, ticks: Vec::new() };
         let body = Body::Ranges(Ranges { x, rows, is_bars: false, percent: Some(self.question.percent) });
-        self.push("Every comparison at its own place", "", body, left_out);
+        let place = if self.question.besides.is_empty() { "" } else { "this machine's kernel / the model" };
+        self.push("Every comparison at its own place", place, body, left_out);
     }
 }
 

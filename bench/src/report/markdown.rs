@@ -234,6 +234,9 @@ pub(crate) fn verdict(verdict: Verdict) -> &'static str {
 }
 
 fn comparisons(question: &Question, answer: &Answer) -> String {
+    if !question.besides.is_empty() {
+        return besides(answer);
+    }
     let mut text = String::new();
     for (compare, finding) in question.compares.iter().zip(&answer.findings) {
         if finding.verdict == Verdict::NotMeasured {
@@ -251,6 +254,30 @@ fn comparisons(question: &Question, answer: &Answer) -> String {
             _ => curve(compare, finding),
         };
         text += "\n</details>\n\n";
+    }
+    text
+}
+
+/// The kernel's rows beside the model's cells.
+fn besides(answer: &Answer) -> String {
+    let mut text =
+        "| | kernel, ns a page | model, ns a page | kernel / model | |\n|---|---:|---:|---:|---|\n"
+            .to_owned();
+    for finding in &answer.findings {
+        let Some(p) = &finding.headline else {
+            text += &format!("| {} | - | - | - | not measured |\n", escape(&finding.title));
+            continue;
+        };
+        let figure = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), tables::number);
+        let sides = [Some(p.a.as_str()), p.b.as_deref()].map(|s| s.unwrap_or_default().to_owned()).join("; ");
+        text += &format!(
+            "| {} | {} | {} | {} | {} |\n",
+            escape(&finding.title),
+            figure(p.a_value),
+            figure(p.b_value),
+            escape(&ratio(&p.effect)),
+            escape(&plain(&sides))
+        );
     }
     text
 }

@@ -1,4 +1,4 @@
-//! A report: answers, charts, tables and a page from results. Everything but [`write`] is pure.
+//! A report: answers, charts, tables and a page from results. Everything but [`write()`] is pure.
 //!
 //! Results and questions make answers (`questions`), those make [`figure::Figure`]s, and the same figures are drawn as
 //! SVG for documents and embedded in the page.
@@ -123,7 +123,7 @@ pub(crate) fn write(report: &Report<'_>, out: &Path) -> Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|(name, _)| out.join(name)).collect())
 }
 
-/// What below `out` is not what [`write`] would write. The page and report.md may be missing: they are for looking at,
+/// What below `out` is not what [`write()`] would write. The page and report.md may be missing: they are for looking at,
 /// not for keeping; charts may not, since documents show them.
 ///
 /// # Errors

@@ -186,9 +186,9 @@ fn answer(question: &Question, answer: &Answer) -> String {
     text + &format!("- again: {}\n", code(&answer.command))
 }
 
-/// Nothing but a backtick ends code.
+/// Nothing but a backtick ends code; and no marker may stand in what is put between markers.
 fn code(text: &str) -> String {
-    format!("`{}`", plain(text).replace('`', "'"))
+    format!("`{}`", plain(text).replace('`', "'").replace("<!--", "<! --"))
 }
 
 /// Where an answer flips.

@@ -136,8 +136,7 @@ fn documents_are_spliced_with_every_block_and_a_second_time_changes_nothing() {
 }
 
 /// Results in which everything that a file can say is hostile.
-pub(crate) const HOSTILE: &str =
-    "</script><img src=x onerror=\"window.hit=1\">'`|*_$\u{202e}\u{5d0}\u{5d1}&amp;\u{7}{{data}}";
+pub(crate) const HOSTILE: &str = "</script><img src=x onerror=\"window.hit=1\">'`|*_$\u{202e}\u{5d0}\u{5d1}&amp;\u{7}{{data}}<!-- /walkbench -->";
 
 pub(crate) fn hostile() -> Results {
     let mut results = Made::all_questions().analysed();
@@ -163,6 +162,10 @@ pub(crate) fn hostile() -> Results {
 fn hostile_names_stay_text_in_charts_and_documents() {
     let results = hostile();
     let report = Report::new(&results);
+    let document =
+        "<!-- walkbench:machine -->\n<!-- /walkbench -->\n<!-- walkbench:missing -->\n<!-- /walkbench -->\n";
+    let once = report.spliced(document, Path::new("/a"), Path::new("/a")).unwrap();
+    assert_eq!(report.spliced(&once, Path::new("/a"), Path::new("/a")).unwrap(), once, "no marker came in");
     for (name, text) in report.files().unwrap() {
         let name = name.display().to_string();
         if name.ends_with(".svg") {

@@ -188,7 +188,7 @@ fn answer(question: &Question, answer: &Answer) -> String {
 
 /// Nothing but a backtick ends code; and no marker may stand in what is put between markers.
 fn code(text: &str) -> String {
-    format!("`{}`", plain(text).replace('`', "'").replace("<!--", "<! --"))
+    format!("`{}`", plain(text).replace('`', "'").replace("<!--", "(!--"))
 }
 
 /// Where an answer flips.

@@ -7,6 +7,7 @@ use crate::cmd::conform::ConformArgs;
 use crate::cmd::doctor::DoctorArgs;
 use crate::cmd::export::ExportArgs;
 use crate::cmd::gate::GateArgs;
+use crate::cmd::gate::scratch::JanitorArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::run::RunArgs;
 use crate::cmd::serve::ServeArgs;
@@ -61,4 +62,7 @@ pub(crate) enum Command {
     /// One side of a gate; `gate` starts it
     #[command(hide = true)]
     Serve(ServeArgs),
+    /// What tidies up after a gate; `gate` starts it
+    #[command(hide = true)]
+    Janitor(JanitorArgs),
 }

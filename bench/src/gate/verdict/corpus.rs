@@ -13,7 +13,13 @@ const QUIET: &str = include_str!("../../../recordings/quiet.json");
 /// File, verdict, cells that are slower, cells that are faster.
 const RECORDED: [(&str, &str, Verdict, usize, usize); 4] = [
     ("quiet", QUIET, Verdict::Pass, 0, 0),
-    ("neighbours", include_str!("../../../recordings/neighbours.json"), Verdict::InconclusiveEnvironment, 0, 0),
+    (
+        "neighbours",
+        include_str!("../../../recordings/neighbours.json"),
+        Verdict::InconclusiveEnvironment,
+        0,
+        0,
+    ),
     ("planted +3 %", include_str!("../../../recordings/planted.json"), Verdict::Regression, 6, 0),
     ("planted -3 %", include_str!("../../../recordings/improved.json"), Verdict::Pass, 0, 6),
 ];
@@ -56,7 +62,10 @@ fn troubled(mut trouble: impl FnMut(usize, usize, &mut f64, &mut f64)) -> Record
             trouble(nth, round, &mut old, &mut new);
             (s.old_ns[round], s.new_ns[round]) = (old as u64, new as u64);
         }
-        let controls = [Series { comparison: 1, ..series(null, from) }, Series { comparison: 2, ..series(planted, from) }];
+        let controls = [
+            Series { comparison: 1, ..series(null, from) },
+            Series { comparison: 2, ..series(planted, from) },
+        ];
         let controls = if stage == Stage::Confirm { controls.to_vec() } else { Vec::new() };
         super::super::rounds::Launch { stage, series: [vec![s], controls].concat() }
     };
@@ -107,5 +116,8 @@ fn trouble_on_top_of_real_rounds_is_called_what_it_is() {
     assert!(matches!(state(&unlucky), State::Slower | State::Unresolved));
     // Blocks that took no time were not measured.
     let broken = troubled(|_, _, _, new| *new = 0.0);
-    assert_eq!((state(&broken), decide(&broken).verdict), (State::TooNoisy, Verdict::InconclusiveEnvironment));
+    assert_eq!(
+        (state(&broken), decide(&broken).verdict),
+        (State::TooNoisy, Verdict::InconclusiveEnvironment)
+    );
 }

@@ -34,7 +34,7 @@ Examples:
   walkbench gate --baseline HEAD~1             is this tree slower than that one?
   walkbench speed                              how far the model is from what the machine allows
 
-Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C.
+Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C; `gate` has more.
 Results go to standard output, everything else to standard error."
 )]
 pub(crate) struct Cli {

@@ -168,6 +168,12 @@ fn what_is_no_baseline_is_refused_with_what_would_be_one() {
     assert_eq!(worktrees.lines().count(), 1, "{worktrees}");
     let without = gate(&repository, &["--baseline", "HEAD"]).env("PATH", "").output().unwrap();
     assert!(text(&without.stderr).contains("git cannot be started"), "{}", text(&without.stderr));
+    // A tier that cannot be had is left out aloud.
+    let path = format!("{}:/nowhere", place.path().display());
+    let args = ["--baseline", EXE, "--tiers", "instructions", "--format", "json"];
+    let skipped = gate(place.path(), &args).env("PATH", path).output().unwrap();
+    assert_eq!(json(&skipped)["notes"][0], "instructions not counted: there is no valgrind in PATH");
+    assert_eq!(skipped.status.code(), Some(0));
     for (args, says) in [
         (vec!["--baseline", EXE, "--filter", "no_such_cell"], "matches no cell"),
         (
@@ -205,7 +211,7 @@ fn a_revision_is_built_once_in_a_worktree_and_nothing_of_it_is_left() {
     let log = place.path().join("log");
     let run = |args: &[&str]| {
         let mut all =
-            vec!["--baseline", "HEAD", "--tiers", "time", "--filter", CELL, "--budget", "60", "--any-build"];
+            vec!["--baseline", "HEAD", "--tiers", "time", "--filter", CELL, "--budget", "20", "--any-build"];
         all.extend(args);
         gate(place.path(), &all).env("CARGO", &cargo).env("REAL", EXE).env("REAL_LOG", &log).output().unwrap()
     };

@@ -315,7 +315,17 @@ fn against(args: &GateArgs, given: &str) -> Result<ExitCode> {
             (false, true) => "exact counts changed",
             (false, false) => "pass",
         };
-        output::print(&format!("{verdict}\n{}\n{details}", notes.join("\n")))?;
+        match args.format {
+            Format::Json => output::print_json(&json!({
+                "schema": JSON_SCHEMA,
+                "verdict": verdict,
+                "notes": notes,
+                "details": details,
+            }))?,
+            Format::Text | Format::Markdown => {
+                output::print(&format!("{verdict}\n{}\n{details}", notes.join("\n")))?;
+            }
+        }
         let code = if is_over { EXIT_COUNTS } else { 0 };
         return Ok(ExitCode::from(if executes_more { 1 } else { code }));
     }
@@ -440,4 +450,41 @@ fn compare(args: &GateArgs) -> Result<ExitCode> {
 fn stopped() -> ExitCode {
     eprintln!("stopped by Ctrl-C: nothing was compared");
     ExitCode::from(interrupt::EXIT_CODE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_cells_are_fifty_or_more_exist_and_have_churn_among_them() {
+        let usual = cells(None).unwrap();
+        assert!((50..100).contains(&usual.len()), "{}", usual.len());
+        for id in &usual {
+            let (group, backend) = id.rsplit_once('/').unwrap();
+            let group = Group::parse(group).unwrap_or_else(|| panic!("{id}"));
+            assert!(walker::backends::find(backend).is_some() && group.cell_id(backend) == *id, "{id}");
+        }
+        assert_eq!(usual.iter().filter(|id| !id.contains("/none/")).count(), CHURNED.len());
+        let some = Regex::new("/zap-").unwrap();
+        assert_eq!(cells(Some(&some)).unwrap().len(), 2 + quick("/zap-"));
+        assert!(cells(Some(&Regex::new("no_such_cell").unwrap())).is_err());
+    }
+
+    /// Cells of the quick profile with this in their id.
+    fn quick(part: &str) -> usize {
+        let groups = matrix::groups(Profile::Quick, &|id| id.contains(part));
+        groups.iter().map(|g| g.backends.len()).sum()
+    }
+
+    #[test]
+    fn every_verdict_has_its_exit_code() {
+        use Inconclusive::{Fail, Pass};
+        let code = |v, i| format!("{:?}", exit(v, i));
+        let is = |n: u8| format!("{:?}", ExitCode::from(n));
+        assert_eq!((code(Verdict::Pass, Fail), code(Verdict::Regression, Pass)), (is(0), is(1)));
+        assert_eq!(code(Verdict::InconclusiveEnvironment, Fail), is(3));
+        assert_eq!(code(Verdict::InconclusivePower, Fail), is(4));
+        assert_eq!(code(Verdict::InconclusivePower, Pass), is(0));
+    }
 }

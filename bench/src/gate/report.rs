@@ -42,7 +42,7 @@ impl Verdict {
         match self {
             Verdict::Pass | Verdict::Regression => None,
             Verdict::InconclusiveEnvironment => Some(
-                "This is no statement about the change. Run it again on a quieter machine; `walkbench doctor` says what is wrong with this one.",
+                "This is no statement about the change. Run it again on a quieter machine, or, where you have the right to, as `chrt -f 10 walkbench gate ...`, which keeps other processes off its processor; `walkbench doctor` says what is wrong with this one.",
             ),
             Verdict::InconclusivePower => Some(
                 "This is no statement about the change. A larger --budget, or fewer cells (--filter), sees smaller effects.",
@@ -129,9 +129,9 @@ fn equals(decision: &Decision) -> Option<String> {
     see.sort_by(f64::total_cmp);
     let (middle, last) = (see.get(see.len() / 2)?, see.last()?);
     Some(format!(
-        "{} cells not slower: by {most:.2} % at most, in the least sure of them, with 95 % confidence each; a slowdown of \
+        "{}: slower by {most:.2} % at most, in the least sure of them, with 95 % confidence each; a slowdown of \
          {middle:.1} % (the middle cell) to {last:.1} % (the last) would have been found four times out of five",
-        equal.len()
+        if equal.len() == 1 { "1 cell".to_owned() } else { format!("{} cells", equal.len()) }
     ))
 }
 

@@ -9,10 +9,13 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::os::process;
+
+/// What the folder's name begins with: a janitor removes no other.
+const PREFIX: &str = "walkbench-gate-";
 
 /// Where the baseline's sources lie in the folder.
 const WORKTREE: &str = "tree";
@@ -37,8 +40,7 @@ impl Scratch {
     /// # Errors
     /// When either is refused.
     pub(super) fn new() -> Result<Scratch> {
-        let folder =
-            tempfile::Builder::new().prefix("walkbench-gate-").tempdir().context("a temporary folder")?;
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().context("a temporary folder")?;
         let janitor = Command::new("/proc/self/exe")
             .arg("janitor")
             .arg(folder.path())
@@ -86,8 +88,11 @@ impl Drop for Scratch {
 /// The janitor.
 ///
 /// # Errors
-/// None that anybody would hear.
+/// A folder that is not a gate's.
 pub(crate) fn tidy_up(args: &JanitorArgs) -> Result<ExitCode> {
+    if !args.folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) {
+        bail!("{}: expected a folder {PREFIX}..., which `walkbench gate` makes", args.folder.display());
+    }
     let (mut group, mut repository) = (0, None);
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         match line.split_once(' ') {

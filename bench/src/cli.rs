@@ -10,6 +10,7 @@ use crate::cmd::gate::GateArgs;
 use crate::cmd::gate::scratch::JanitorArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::live::LiveArgs;
+use crate::cmd::report::ReportArgs;
 use crate::cmd::run::RunArgs;
 use crate::cmd::serve::ServeArgs;
 use crate::cmd::soak::SoakArgs;
@@ -30,6 +31,7 @@ Examples:
   walkbench verify                             every answer against the oracle, exact counts
   walkbench soak                               every answer again, under churn of every kind at once
   walkbench compare results/A results/B        two runs side by side, as ratios
+  walkbench report results/A                   answers, charts and a page from a run
   walkbench export results/A --to csv          for other tools
   walkbench doctor                             what on this machine spoils measuring
   walkbench gate --baseline HEAD~1             is this tree slower than that one?
@@ -52,6 +54,7 @@ pub(crate) enum Command {
     Conform(ConformArgs),
     Soak(SoakArgs),
     Compare(CompareArgs),
+    Report(ReportArgs),
     Export(ExportArgs),
     Doctor(DoctorArgs),
     Live(LiveArgs),

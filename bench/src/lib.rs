@@ -18,6 +18,7 @@ mod output;
 mod progress;
 mod questions;
 mod record;
+mod report;
 mod results;
 mod selection;
 mod soak;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         cli::Command::Soak(args) => cmd::soak::run(&args),
         cli::Command::Compare(args) => cmd::compare::run(&args),
         cli::Command::Export(args) => cmd::export::run(&args),
+        cli::Command::Report(args) => cmd::report::run(&args),
         cli::Command::Doctor(args) => cmd::doctor::run(&args),
         cli::Command::Live(args) => cmd::live::run(&args),
         cli::Command::Speed(args) => cmd::speed::run(&args),

@@ -211,7 +211,8 @@ fn text_tables_fit_100_columns_and_default_folders_get_names_of_their_own() {
         let output = walkbench_in(folder.path(), &args);
         assert_eq!(code(&output), Some(0), "{}", stderr(&output));
         let text = String::from_utf8(output.stdout).unwrap();
-        let results = text.lines().filter(|l| !l.starts_with("machine") && !l.starts_with("results"));
+        let results =
+            text.lines().filter(|l| !["machine", "results", "page"].iter().any(|n| l.starts_with(n)));
         for line in results {
             assert!(line.chars().count() <= 100, "wider than 100 columns: {line}");
         }
@@ -221,7 +222,10 @@ fn text_tables_fit_100_columns_and_default_folders_get_names_of_their_own() {
         }
     }
     let results = folder.path().join("results");
-    assert_eq!(fs::read_dir(results).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(&results).unwrap().count(), 2);
+    for run in fs::read_dir(&results).unwrap() {
+        assert!(run.unwrap().path().join("report/index.html").is_file(), "the page that a run ends with");
+    }
 }
 
 #[test]
@@ -296,6 +300,7 @@ fn completions_know_the_sub_commands_and_help_shows_examples() {
         "doctor",
         "compare",
         "export",
+        "report",
         "live",
         "speed",
         "capture",

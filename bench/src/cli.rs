@@ -7,6 +7,7 @@ use crate::cmd::conform::ConformArgs;
 use crate::cmd::doctor::DoctorArgs;
 use crate::cmd::export::ExportArgs;
 use crate::cmd::gate::GateArgs;
+use crate::cmd::gate::scratch::JanitorArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::live::LiveArgs;
 use crate::cmd::report::ReportArgs;
@@ -37,7 +38,7 @@ Examples:
   walkbench live                               this machine's own kernel on real memory
   walkbench speed                              how far the model is from what the machine allows
 
-Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C.
+Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C; `gate` has more.
 Results go to standard output, everything else to standard error."
 )]
 pub(crate) struct Cli {
@@ -67,4 +68,7 @@ pub(crate) enum Command {
     /// One side of a gate; `gate` starts it
     #[command(hide = true)]
     Serve(ServeArgs),
+    /// What tidies up after a gate; `gate` starts it
+    #[command(hide = true)]
+    Janitor(JanitorArgs),
 }

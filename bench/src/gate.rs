@@ -1,7 +1,5 @@
 //! The gate: is this tree slower than that one? What is decided here is decided by pure functions over records.
 
-#![allow(dead_code)] // the paired tier comes next
-
 pub(crate) mod counts;
 pub(crate) mod protocol;
 pub(crate) mod report;

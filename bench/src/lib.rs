@@ -49,6 +49,7 @@ pub fn main() -> ExitCode {
         cli::Command::Gate(args) => cmd::gate::run(&args),
         cli::Command::Completions(args) => cmd::completions::run(&args),
         cli::Command::Launch => cmd::launch::run(),
+        cli::Command::Janitor(args) => cmd::gate::scratch::tidy_up(&args),
         cli::Command::Serve(args) => cmd::serve::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -91,7 +91,7 @@ impl Mirror {
     pub fn new(mm: &Arc<Mm>, range: PageRange) -> Mirror {
         let state =
             Arc::new(State { device: Mutex::new(DeviceTable::new(range)), invalidations: AtomicU64::new(0) });
-        let sub = mm.notifier.insert(range, Arc::clone(&state) as Arc<dyn Invalidate>);
+        let sub = mm.notifier.insert_sliced(range, Arc::clone(&state) as Arc<dyn Invalidate>);
         Mirror { mm: Arc::clone(mm), sub, state }
     }
     /// The subscription, for callers that drive a backend themselves.

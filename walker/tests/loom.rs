@@ -80,7 +80,7 @@ enum Mutant {
 fn toy(m: Mutant) -> (Arc<Toy>, Arc<Subscription>) {
     let device = Arc::new(Device { word: Mutex::new(0), forgets_seq: m == Mutant::ForgetSeq });
     let toy = Arc::new(Toy { subs: Subscriptions::default(), entry: AtomicU64::new(1), device });
-    let sub = toy.subs.insert(one_page(), Arc::clone(&toy.device) as Arc<dyn Invalidate>);
+    let sub = toy.subs.insert_sliced(one_page(), Arc::clone(&toy.device) as Arc<dyn Invalidate>);
     (toy, sub)
 }
 

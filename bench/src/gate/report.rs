@@ -2,15 +2,17 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::rounds::{Recording, Role, Stage};
 use super::verdict::{Decided, Decision, State, Verdict};
 use crate::tables;
 
 /// What a reader needs beside the verdict.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Around {
+    /// The verdict in words, with what else decided, and against what.
+    pub(crate) headline: String,
     /// What was compared with what.
     pub(crate) sides: Vec<String>,
     /// CPU, kernel, load.
@@ -40,13 +42,32 @@ impl Verdict {
         match self {
             Verdict::Pass | Verdict::Regression => None,
             Verdict::InconclusiveEnvironment => Some(
-                "This is no statement about the change. Run it again on a quieter machine; `walkbench doctor` says what is wrong with this one.",
+                "This is no statement about the change. Run it again on a quieter machine, or, where you have the right to, as `chrt -f 10 walkbench gate ...`, which keeps other processes off its processor; `walkbench doctor` says what is wrong with this one.",
             ),
             Verdict::InconclusivePower => Some(
                 "This is no statement about the change. A larger --budget, or fewer cells (--filter), sees smaller effects.",
             ),
         }
     }
+}
+
+/// Rows of a table that says no more than "not known".
+const MOST_ROWS: usize = 10;
+
+/// The cells in a state, and how many are not shown.
+fn rows(decision: &Decision, state: State) -> (Vec<Row>, usize) {
+    let mut cells: Vec<&Decided> = decision.cells(state).collect();
+    // The largest effects first, what is not known by name.
+    let by = |d: &Decided| d.ratio.map_or(0.0, |r| r.value.ln().abs());
+    match state {
+        State::Slower | State::Faster => cells.sort_by(|a, b| by(b).total_cmp(&by(a))),
+        _ => cells.sort_by(|a, b| a.id.cmp(&b.id)),
+    }
+    let mut rows: Vec<Row> = cells.into_iter().map(Row::of).collect();
+    let most = if matches!(state, State::Slower | State::Faster) { usize::MAX } else { MOST_ROWS };
+    let hidden = rows.len().saturating_sub(most);
+    rows.truncate(most);
+    (rows, hidden)
 }
 
 /// States in the order in which they matter, and what each says; equal cells are only counted.
@@ -108,9 +129,9 @@ fn equals(decision: &Decision) -> Option<String> {
     see.sort_by(f64::total_cmp);
     let (middle, last) = (see.get(see.len() / 2)?, see.last()?);
     Some(format!(
-        "{} cells not slower: by {most:.2} % at most, in the least sure of them, with 95 % confidence each; a slowdown of \
+        "{}: slower by {most:.2} % at most, in the least sure of them, with 95 % confidence each; a slowdown of \
          {middle:.1} % (the middle cell) to {last:.1} % (the last) would have been found four times out of five",
-        equal.len()
+        if equal.len() == 1 { "1 cell".to_owned() } else { format!("{} cells", equal.len()) }
     ))
 }
 
@@ -127,13 +148,13 @@ fn launches(recording: &Recording) -> String {
 }
 
 /// For a terminal of 100 columns.
-pub(crate) fn text(verdict: &str, decision: &Decision, recording: &Recording, around: &Around) -> String {
-    let mut text = format!("{verdict}\n");
+pub(crate) fn text(decision: &Decision, recording: &Recording, around: &Around) -> String {
+    let mut text = format!("{}\n", around.headline);
     for reason in &decision.reasons {
         text += &tables::wrap("  ", "    ", reason);
     }
     for (state, name) in SHOWN {
-        let rows: Vec<Row> = decision.cells(state).map(Row::of).collect();
+        let (rows, hidden) = rows(decision, state);
         if rows.is_empty() {
             continue;
         }
@@ -145,6 +166,9 @@ pub(crate) fn text(verdict: &str, decision: &Decision, recording: &Recording, ar
         }
         text.push('\n');
         text += &tables::lines(&table);
+        if hidden > 0 {
+            let _ = writeln!(text, "and {hidden} more cells; --format json has all");
+        }
     }
     text.push('\n');
     if !around.details.is_empty() {
@@ -173,13 +197,13 @@ pub(crate) fn text(verdict: &str, decision: &Decision, recording: &Recording, ar
 }
 
 /// For a pull request.
-pub(crate) fn markdown(verdict: &str, decision: &Decision, recording: &Recording, around: &Around) -> String {
-    let mut text = format!("### walkbench gate: {verdict}\n\n");
+pub(crate) fn markdown(decision: &Decision, recording: &Recording, around: &Around) -> String {
+    let mut text = format!("### walkbench gate: {}\n\n", around.headline);
     for reason in &decision.reasons {
         let _ = writeln!(text, "- {reason}");
     }
     for (state, name) in SHOWN {
-        let rows: Vec<Row> = decision.cells(state).map(Row::of).collect();
+        let (rows, hidden) = rows(decision, state);
         if rows.is_empty() {
             continue;
         }
@@ -191,6 +215,9 @@ pub(crate) fn markdown(verdict: &str, decision: &Decision, recording: &Recording
                 "| `{}` | {} | {} | {} | {} |",
                 row.id, row.ratio, row.interval, row.p, row.could_see
             );
+        }
+        if hidden > 0 {
+            let _ = writeln!(text, "\nand {hidden} more cells {name}");
         }
     }
     if !around.details.is_empty() {

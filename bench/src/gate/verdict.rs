@@ -170,10 +170,19 @@ fn values(recording: &Recording, comparison: usize, stage: Stage) -> Vec<f64> {
 fn is_noisy(recording: &Recording, comparison: usize) -> bool {
     let rule = &recording.rule;
     let usable = values(recording, comparison, Stage::Screen).len();
-    // Half of the screening launches, or its controls are judged by the other stage alone.
-    let lost =
-        recording.comparisons[comparison].role == Role::Cell && 2 * usable <= rule.screen_launches as usize;
+    let lost = match recording.comparisons[comparison].role {
+        Role::Cell => 2 * usable <= rule.screen_launches as usize,
+        // Controls take part in the second stage only.
+        Role::Null | Role::Planted => values(recording, comparison, Stage::Confirm).is_empty(),
+    };
     lost || recording.void_percent(comparison) > rule.void_percent
+}
+
+/// Whether the screening launches were so disturbed that more of them would be a waste: most cells are too noisy.
+pub(crate) fn is_hopeless(recording: &Recording) -> bool {
+    let cells = (0..recording.comparisons.len()).filter(|c| recording.comparisons[*c].role == Role::Cell);
+    let (noisy, fine): (Vec<usize>, Vec<usize>) = cells.partition(|c| is_noisy(recording, *c));
+    noisy.len() > fine.len()
 }
 
 /// The cells to look at again, from the screening launches alone: indices of comparisons.
@@ -307,6 +316,16 @@ fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, 
     }
     let disturbed = |state| matches!(state, State::TooNoisy);
     if let Some(c) = decided.iter().find(|d| d.role != Role::Cell && disturbed(d.state)) {
+        if c.ratio.is_none() && c.void_percent == 0.0 {
+            let says = format!(
+                "most cells are too noisy to judge ({} of {}): more than {:.0} % of their rounds were disturbed (the \
+                 process lost its processor, or the hypervisor took it), so the run ended after the first stage",
+                count(State::TooNoisy),
+                decided.iter().filter(|d| d.role == Role::Cell).count(),
+                rule.void_percent
+            );
+            return (Verdict::InconclusiveEnvironment, vec![says]);
+        }
         let says = format!(
             "the controls were disturbed: {:.0} % of their rounds are void ({:.0} % are allowed)",
             c.void_percent, rule.void_percent

@@ -25,7 +25,6 @@ pub(crate) fn die_with(parent: u32) -> io::Result<()> {
 
 /// As [`die_with`], for a program that does not know of it: it is killed when the thread that starts it ends. To be
 /// called before the command is started.
-#[allow(dead_code)] // the paired tier comes next
 pub(crate) fn dies_with_this_thread(command: &mut Command) {
     let parent = std::process::id();
     let die = move || die_with(parent);
@@ -35,7 +34,6 @@ pub(crate) fn dies_with_this_thread(command: &mut Command) {
 }
 
 /// Kills a process group whose leader was not waited for yet, or every process of it that is left.
-#[allow(dead_code)] // the paired tier comes next
 pub(crate) fn kill_group(leader: u32) {
     let Some(group) = libc::pid_t::try_from(leader).ok().filter(|pid| *pid > 1) else { return };
     // SAFETY: sends a signal to a group.

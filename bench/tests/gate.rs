@@ -1,0 +1,366 @@
+//! `walkbench gate` from outside: what it decides, what it refuses, and what it leaves behind, which is nothing.
+//!
+//! Baselines that misbehave are shell scripts that speak the protocol up to some point. Nothing here depends on how fast
+//! or quiet the machine is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const EXE: &str = env!("CARGO_BIN_EXE_walkbench");
+/// One quick cell.
+const CELL: &str = "^dense_4k@16MiB/snapshot/512/none/1/map_order$";
+
+/// A gate in a place of its own: whatever it leaves behind lies in `place`.
+fn gate(place: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(EXE);
+    command.arg("gate").args(args).current_dir(place).env("TMPDIR", place).env_remove("CARGO_TARGET_DIR");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)))
+}
+
+fn left_behind(place: &Path) -> Vec<PathBuf> {
+    let is_scratch =
+        |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("walkbench-gate-"));
+    fs::read_dir(place).unwrap().map(|e| e.unwrap().path()).filter(is_scratch).collect()
+}
+
+fn executable(path: &Path, script: &str) {
+    fs::write(path, script).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// What this program says when it serves.
+fn hello() -> String {
+    let output = Command::new(EXE).arg("serve").stdin(Stdio::null()).output().unwrap();
+    text(&output.stdout).lines().next().unwrap().to_owned()
+}
+
+/// A baseline that answers like one, but for `cases` of a shell's case statement, which come first.
+fn fake(place: &Path, hello: &str, cases: &str) -> PathBuf {
+    let path = place.join("fake");
+    let script = format!(
+        "#!/bin/sh\necho '{hello}'\nwhile read -r verb rest; do case \"$verb\" in\n{cases}\n\
+         prepare) echo '{{\"calls\":8,\"pages\":4096,\"least_block_ns\":0}}';;\n\
+         answers) echo '{{\"answers\":\"0000000000000000\"}}';;\n\
+         run) echo '{{\"ns\":3000000,\"switches\":0,\"churn\":null}}';;\nesac; done\n"
+    );
+    executable(&path, &script);
+    path
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(30), "{what}: not after 30 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn baselines_that_misbehave_end_the_gate_with_2_and_say_how() {
+    let place = tempfile::tempdir().unwrap();
+    let hello = hello();
+    let newer = hello.replace("\"walkbench_serve\":1", "\"walkbench_serve\":99");
+    let foreign = hello.replace("\"rustc\":\"rustc ", "\"rustc\":\"otherc ");
+    assert!(newer != hello && foreign != hello);
+    let time = ["--tiers", "time", "--filter", CELL, "--patience", "2"];
+    for (name, hello, cases, says) in [
+        ("another protocol", newer.as_str(), "", "speaks protocol 99 of the gate, this program 1"),
+        ("another compiler", foreign.as_str(), "", "the baseline's compiler is \"otherc "),
+        ("garbage at first", "welcome to bash", "", "said \"welcome to bash\"; expected a walkbench"),
+        ("ends at once", "", "", "said \"\"; expected"),
+        ("a crash", &hello, "run) echo oh no >&2; kill -SEGV $$;;", "signal: 11"),
+        ("an end", &hello, "run) echo oh no >&2; exit 3;;", "ended when asked to `run"),
+        ("a hang", &hello, "run) exec sleep 1000;;", "no answer to `run"),
+        ("garbage", &hello, "run) echo '{\"ns\":\"many\"}';;", "garbage"),
+        ("no time", &hello, "run) echo '{\"ns\":0,\"switches\":0}';;", "took 0 ns"),
+        ("other answers", &hello, "", "1 cells give other answers than the baseline's"),
+        (
+            "no such cell",
+            &hello,
+            "prepare) echo '{\"error\":\"no such cell\"}';;",
+            "the baseline cannot do it: no such cell",
+        ),
+    ] {
+        let cases = cases.to_owned();
+        // The answers of the fake are nobody's: all but the case about them need the right ones.
+        let right = "answers) echo '{\"answers\":\"ANSWERS\"}';;".replace("ANSWERS", &answers());
+        let cases = if name == "other answers" { cases } else { format!("{cases}\n{right}") };
+        let path = fake(place.path(), hello, &cases);
+        let mut args = vec!["--baseline", path.to_str().unwrap()];
+        args.extend(time);
+        let output = gate(place.path(), &args).output().unwrap();
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(says), "{name}: {says:?} not in:\n{stderr}");
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(output.stdout.is_empty(), "{name}");
+        assert!(left_behind(place.path()).is_empty(), "{name}");
+    }
+}
+
+/// What this program's own answers to the cell hash to.
+fn answers() -> String {
+    use std::io::Write as _;
+    let mut child =
+        Command::new(EXE).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let requests = "prepare 1 0 dense_4k@16MiB/snapshot/512/none/1/map_order\nanswers\nrun 0\nwalk\n";
+    child.stdin.take().unwrap().write_all(requests.as_bytes()).unwrap();
+    let output = text(&child.wait_with_output().unwrap().stdout);
+    let lines: Vec<Value> = output.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[1]["pages"]), (5, &4096.into()), "{output}");
+    assert!(lines[3]["error"].as_str().unwrap().contains("expected sweeps, 1 or more"));
+    assert!(lines[4]["error"].as_str().unwrap().contains("expected prepare, answers or run"));
+    lines[2]["answers"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_is_no_baseline_is_refused_with_what_would_be_one() {
+    let place = tempfile::tempdir().unwrap();
+    let repository = place.path().join("repository");
+    fs::create_dir(&repository).unwrap();
+    let git = |at: &Path, args: &[&str]| {
+        let who = ["-c", "user.name=x", "-c", "user.email=x@example.invalid", "-c", "commit.gpgsign=false"];
+        let output = Command::new("git").arg("-C").arg(at).args(who).args(args).output().unwrap();
+        assert!(output.status.success(), "git {args:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    git(&repository, &["init", "--quiet"]);
+    for n in ["one", "two"] {
+        fs::write(repository.join("Cargo.toml"), n).unwrap();
+        git(&repository, &["add", "."]);
+        git(&repository, &["commit", "--quiet", "-m", n]);
+    }
+    let origin = format!("file://{}", repository.display());
+    git(place.path(), &["clone", "--quiet", "--depth", "1", &origin, "shallow"]);
+    let plain = place.path().join("plain");
+    fs::write(&plain, "no program").unwrap();
+    let shallow = place.path().join("shallow");
+    for (at, baseline, says) in [
+        (place.path(), "HEAD~1", "is no file, and this is no git repository"),
+        (&repository, "no-such-branch", "is neither a file nor a revision"),
+        (&repository, "--upload-pack=x", "is neither a file nor a revision"),
+        (&shallow, "HEAD~1", "this clone, which is a shallow one; `git fetch --deepen=100`"),
+        (place.path(), plain.to_str().unwrap(), "may not be executed"),
+        // A revision that is there and is no walkbench.
+        (&repository, "HEAD~1", "does not build"),
+    ] {
+        let baseline = format!("--baseline={baseline}");
+        let args = [baseline.as_str(), "--tiers", "time"];
+        let output = gate(at, &args).env("TMPDIR", place.path()).output().unwrap();
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(says), "{baseline}: {says:?} not in:\n{stderr}");
+        assert_eq!(output.status.code(), Some(2), "{baseline}");
+        assert!(left_behind(place.path()).is_empty(), "{baseline}");
+    }
+    let worktrees = git(&repository, &["worktree", "list"]);
+    assert_eq!(worktrees.lines().count(), 1, "{worktrees}");
+    let without = gate(&repository, &["--baseline", "HEAD"]).env("PATH", "").output().unwrap();
+    assert!(text(&without.stderr).contains("git cannot be started"), "{}", text(&without.stderr));
+    // A tier that cannot be had is left out aloud.
+    let path = format!("{}:/nowhere", place.path().display());
+    let args = ["--baseline", EXE, "--tiers", "instructions", "--format", "json"];
+    let skipped = gate(place.path(), &args).env("PATH", path).output().unwrap();
+    assert_eq!(json(&skipped)["notes"][0], "instructions not counted: there is no valgrind in PATH");
+    assert_eq!(skipped.status.code(), Some(0));
+    for (args, says) in [
+        (vec!["--baseline", EXE, "--filter", "no_such_cell"], "matches no cell"),
+        (
+            vec!["--baseline", EXE, "--tiers", "time", "--budget", "1", "--filter", "@16MiB/.*/map_order$"],
+            "too small for any verdict",
+        ),
+        (vec!["--replay", "no_such_file"], "no_such_file"),
+        (vec!["--replay", plain.to_str().unwrap()], "expected JSON"),
+        (vec!["--exact", "--counts", plain.to_str().unwrap()], "line 1: expected"),
+        (vec!["--exact", "--baseline", EXE], "cannot be used with"),
+    ] {
+        let output = gate(place.path(), &args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains(says), "{args:?}: {says:?} not in:\n{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_revision_is_built_once_in_a_worktree_and_nothing_of_it_is_left() {
+    let place = tempfile::tempdir().unwrap();
+    let git = |args: &[&str]| {
+        let who = ["-c", "user.name=x", "-c", "user.email=x@example.invalid", "-c", "commit.gpgsign=false"];
+        let output = Command::new("git").arg("-C").arg(place.path()).args(who).args(args).output().unwrap();
+        assert!(output.status.success(), "git {args:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    git(&["init", "--quiet"]);
+    fs::write(place.path().join("README"), "x").unwrap();
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "one"]);
+    // A cargo that builds what is there already, and says that it was called.
+    let cargo = place.path().join("cargo");
+    let built = "for p in debug release; do mkdir -p \"$CARGO_TARGET_DIR/$p\"; cp \"$REAL\" \"$CARGO_TARGET_DIR/$p/walkbench\"; done";
+    executable(&cargo, &format!("#!/bin/sh\ntest -f README || exit 9\npwd >> \"$REAL_LOG\"\n{built}\n"));
+    let log = place.path().join("log");
+    let run = |args: &[&str]| {
+        let mut all =
+            vec!["--baseline", "HEAD", "--tiers", "time", "--filter", CELL, "--budget", "20", "--any-build"];
+        all.extend(args);
+        gate(place.path(), &all).env("CARGO", &cargo).env("REAL", EXE).env("REAL_LOG", &log).output().unwrap()
+    };
+    for _ in 0..2 {
+        let output = run(&[]);
+        assert!(
+            matches!(output.status.code(), Some(0 | 3 | 4)),
+            "{:?}: {}",
+            output.status,
+            text(&output.stderr)
+        );
+        assert!(text(&output.stdout).contains("against HEAD ("), "{}", text(&output.stdout));
+    }
+    let calls = fs::read_to_string(&log).unwrap();
+    assert_eq!(calls.lines().count(), 1, "the second gate found what the first one built: {calls}");
+    assert!(calls.contains("walkbench-gate-") && left_behind(place.path()).is_empty());
+    assert_eq!(git(&["worktree", "list"]).lines().count(), 1);
+
+    // Killed in the middle of a build: the build, the worktree and the folder go all the same.
+    fs::remove_dir_all(place.path().join("target")).unwrap();
+    let pid_file = place.path().join("pid");
+    executable(&cargo, &format!("#!/bin/sh\necho $$ > '{}'\nexec sleep 1000\n", pid_file.display()));
+    let mut child = gate(place.path(), &["--baseline", "HEAD", "--tiers", "time"])
+        .env("CARGO", &cargo)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the build starts", || fs::read_to_string(&pid_file).is_ok_and(|pid| pid.ends_with('\n')));
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("the build is killed", || !is_running(pid.trim()));
+    wait_until("the folder goes", || left_behind(place.path()).is_empty());
+    assert_eq!(git(&["worktree", "list"]).lines().count(), 1);
+}
+
+/// Whether a process is there and is no zombie that its new parent has not collected yet.
+fn is_running(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn a_killed_gate_leaves_no_process_and_no_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let pid_file = place.path().join("pid");
+    let hangs = format!("prepare) echo $$ > '{}'; exec sleep 1000;;", pid_file.display());
+    let path = fake(place.path(), &hello(), &hangs);
+    let mut child =
+        gate(place.path(), &["--baseline", path.to_str().unwrap(), "--tiers", "time", "--filter", CELL])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+    wait_until("the baseline is asked", || {
+        fs::read_to_string(&pid_file).is_ok_and(|pid| pid.ends_with('\n'))
+    });
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    assert!(is_running(pid.trim()) && !left_behind(place.path()).is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("the baseline is killed", || !is_running(pid.trim()));
+    wait_until("the folder goes", || left_behind(place.path()).is_empty());
+}
+
+#[test]
+fn a_program_against_itself_is_never_slower_and_much_more_work_is_seen_in_its_direction() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut all = vec!["--baseline", EXE, "--tiers", "time", "--filter", CELL, "--budget", "60"];
+        all.extend(args);
+        gate(place.path(), &all).output().unwrap()
+    };
+    let same = run(&["--format", "json"]);
+    assert!(matches!(same.status.code(), Some(0 | 3 | 4)), "{:?}: {}", same.status, text(&same.stderr));
+    let report = json(&same);
+    assert_eq!(report["schema"], 1);
+    let roles: Vec<&str> =
+        report["cells"].as_array().unwrap().iter().map(|c| c["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["cell", "null", "planted"]);
+    // At least the screening launches: the others are left out where the machine is hopeless.
+    let launches = report["recording"]["launches"].as_array().unwrap();
+    assert!(launches.len() >= 5 && launches.iter().all(|l| !l["series"].as_array().unwrap().is_empty()));
+
+    // What was recorded is decided alike once more, in every format.
+    let file = place.path().join("recording.json");
+    fs::write(&file, &same.stdout).unwrap();
+    let replay = |args: &[&str]| {
+        let mut all = vec!["--replay", "recording.json"];
+        all.extend(args);
+        gate(place.path(), &all).output().unwrap()
+    };
+    let again = replay(&["--format", "json"]);
+    assert_eq!(json(&again)["verdict"], report["verdict"]);
+    assert_eq!(json(&again)["cells"], report["cells"]);
+    assert_eq!(again.status.code(), same.status.code());
+    assert!(text(&replay(&["--format", "markdown"]).stdout).starts_with("### walkbench gate: "));
+    let wide = text(&replay(&[]).stdout);
+    assert!(wide.contains("controls") && wide.lines().all(|l| l.chars().count() <= 100), "{wide}");
+    assert_eq!(replay(&["--inconclusive", "pass"]).status.code(), Some(0));
+
+    for (plant, is_slower) in [("60", true), ("-60", false)] {
+        let planted = json(&run(&["--plant", plant, "--format", "json"]));
+        let ratio = middle_ratio(&planted);
+        assert!(if is_slower { ratio > 1.2 } else { ratio < 0.85 }, "{plant}: {ratio}");
+    }
+    assert!(left_behind(place.path()).is_empty());
+}
+
+/// The middle ratio of the cell's rounds, void ones too: the machine may be busy.
+fn middle_ratio(report: &Value) -> f64 {
+    let launches = report["recording"]["launches"].as_array().unwrap();
+    let series =
+        launches.iter().flat_map(|l| l["series"].as_array().unwrap()).filter(|s| s["comparison"] == 0);
+    let ns = |v: &Value| v.as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect::<Vec<_>>();
+    let mut ratios: Vec<f64> = series
+        .flat_map(|s| {
+            ns(&s["new_ns"]).into_iter().zip(ns(&s["old_ns"])).map(|(new, old)| new / old).collect::<Vec<_>>()
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
+}
+
+#[test]
+fn one_count_more_fails_with_5_and_says_which_and_why() {
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("counts.txt");
+    let place = tempfile::tempdir().unwrap();
+    let filter = "^dense_4k@2MiB/snapshot/(7|512)/none/1/map_order$";
+    let exact = |file: &Path, args: &[&str]| {
+        let mut all = vec!["--exact", "--counts", file.to_str().unwrap(), "--filter", filter];
+        all.extend(args);
+        gate(place.path(), &all).output().unwrap()
+    };
+    let same = exact(&committed, &[]);
+    assert_eq!(same.status.code(), Some(0), "{}{}", text(&same.stdout), text(&same.stderr));
+    assert!(text(&same.stdout).starts_with("pass: 2 cells"));
+    let counts = fs::read_to_string(&committed).unwrap();
+    let altered = place.path().join("counts.txt");
+    fs::write(&altered, counts.replace(" ptes_visited=512 ", " ptes_visited=511 ")).unwrap();
+    let changed = exact(&altered, &[]);
+    assert_eq!(changed.status.code(), Some(5));
+    let says = text(&changed.stdout);
+    for part in
+        ["ptes_visited: more in ", "511 -> 512  (+0.196 %)", "may miss the cache", "gate --renew-counts"]
+    {
+        assert!(says.contains(part), "{part:?} not in:\n{says}");
+    }
+    let report = json(&exact(&altered, &["--format", "json"]));
+    assert_eq!(report["verdict"], "counts_changed");
+    assert_eq!(report["exact"]["moved"][0]["before"], 511);
+}

@@ -21,7 +21,7 @@ use crate::stats::Interval;
 pub(crate) use churned::{ChurnResult, ChurnSide};
 pub(crate) use clean::Clean;
 pub(crate) use harness::Harness;
-pub(crate) use operations::latency;
+pub(crate) use operations::{latency, quantile};
 
 /// Single operations, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -21,7 +21,7 @@ mod pagemap;
 mod pages;
 mod probe;
 mod process;
-mod scan;
+pub(crate) mod scan;
 mod smaps;
 
 use std::collections::BTreeSet;

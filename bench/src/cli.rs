@@ -9,6 +9,8 @@ use crate::cmd::export::ExportArgs;
 use crate::cmd::gate::GateArgs;
 use crate::cmd::gate::scratch::JanitorArgs;
 use crate::cmd::list::ListArgs;
+use crate::cmd::live::LiveArgs;
+use crate::cmd::report::ReportArgs;
 use crate::cmd::run::RunArgs;
 use crate::cmd::serve::ServeArgs;
 use crate::cmd::soak::SoakArgs;
@@ -29,9 +31,11 @@ Examples:
   walkbench verify                             every answer against the oracle, exact counts
   walkbench soak                               every answer again, under churn of every kind at once
   walkbench compare results/A results/B        two runs side by side, as ratios
+  walkbench report results/A                   answers, charts and a page from a run
   walkbench export results/A --to csv          for other tools
   walkbench doctor                             what on this machine spoils measuring
   walkbench gate --baseline HEAD~1             is this tree slower than that one?
+  walkbench live                               this machine's own kernel on real memory
   walkbench speed                              how far the model is from what the machine allows
 
 Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C; `gate` has more.
@@ -50,8 +54,10 @@ pub(crate) enum Command {
     Conform(ConformArgs),
     Soak(SoakArgs),
     Compare(CompareArgs),
+    Report(ReportArgs),
     Export(ExportArgs),
     Doctor(DoctorArgs),
+    Live(LiveArgs),
     Speed(SpeedArgs),
     Gate(GateArgs),
     Capture(CaptureArgs),

@@ -9,6 +9,8 @@ pub(crate) mod export;
 pub(crate) mod gate;
 pub(crate) mod launch;
 pub(crate) mod list;
+pub(crate) mod live;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod soak;

@@ -43,7 +43,7 @@ pub(crate) fn nr_without_figure(results: &Results) -> usize {
 }
 
 /// Six significant digits: more than any of these figures has.
-fn rounded(x: f64) -> f64 {
+pub(crate) fn rounded(x: f64) -> f64 {
     format!("{x:.5e}").parse().unwrap_or(x)
 }
 

@@ -10,6 +10,7 @@ mod compare;
 mod export;
 mod gate;
 mod interrupt;
+mod live;
 mod measure;
 mod oracle;
 mod os;
@@ -17,12 +18,14 @@ mod output;
 mod progress;
 mod questions;
 mod record;
+mod report;
 mod results;
 mod selection;
 mod soak;
 pub mod stats;
 pub mod sweep;
 mod tables;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -38,7 +41,9 @@ pub fn main() -> ExitCode {
         cli::Command::Soak(args) => cmd::soak::run(&args),
         cli::Command::Compare(args) => cmd::compare::run(&args),
         cli::Command::Export(args) => cmd::export::run(&args),
+        cli::Command::Report(args) => cmd::report::run(&args),
         cli::Command::Doctor(args) => cmd::doctor::run(&args),
+        cli::Command::Live(args) => cmd::live::run(&args),
         cli::Command::Speed(args) => cmd::speed::run(&args),
         cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),
         cli::Command::Gate(args) => cmd::gate::run(&args),

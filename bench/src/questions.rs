@@ -28,10 +28,14 @@
 //! level = 1.0                         # the ratio at which it flips
 //! ```
 //!
-//! `rank = true` instead of `b` compares all backends of `a` with each other. `[awaiting]` lists backends, workloads,
-//! commands and cells that a question needs and that do not exist; a test fails once one does, until the question uses it.
+//! `[[beside]]` (title, source, shape, stage, cell) pairs a row of `walkbench live` with a cell of the model.
+//! `[[decision]]` (property, by, more, less, same) says what a report recommends where side a of the comparison titled
+//! `by` takes more, less or the same. `rank = true` instead of `b` compares all backends of `a` with each other.
+//! `[awaiting]` lists backends, workloads, commands and cells that a question needs and that do not exist; a test fails
+//! once one does, until the question uses it.
 
 pub(crate) mod answer;
+mod beside;
 mod metric;
 mod parse;
 mod select;
@@ -208,6 +212,38 @@ impl Compare {
     }
 }
 
+/// What a report recommends, by what a comparison finds: fixed before measuring.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Decision {
+    /// What an API may have or not.
+    pub(crate) property: String,
+    /// The title of the comparison that decides it.
+    pub(crate) by: String,
+    /// What to do where side a takes more.
+    pub(crate) more: String,
+    /// What to do where it takes less.
+    pub(crate) less: String,
+    /// What to do where there is no difference that counts.
+    pub(crate) same: String,
+}
+
+/// A row of `walkbench live` and the cell of the model that does the same.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Beside {
+    /// What both do.
+    pub(crate) title: String,
+    /// Who asks the kernel.
+    pub(crate) source: String,
+    /// What the memory looks like.
+    pub(crate) shape: String,
+    /// snapshot or fault.
+    pub(crate) stage: String,
+    /// The cell, with every coordinate.
+    pub(crate) cell: String,
+}
+
 /// One question.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
@@ -231,6 +267,10 @@ pub(crate) struct Question {
     pub(crate) awaiting: Awaiting,
     /// The first is the answer.
     pub(crate) compares: Vec<Compare>,
+    /// What follows for an API.
+    pub(crate) decisions: Vec<Decision>,
+    /// What of the model stands beside what of this machine's kernel.
+    pub(crate) besides: Vec<Beside>,
 }
 
 impl Question {
@@ -243,7 +283,8 @@ impl Question {
             }
             Kind::Rank | Kind::Value => c.a.matches(cell),
         };
-        self.cells.matches(cell) && self.compares.iter().any(is_of)
+        let is_beside = || self.besides.iter().any(|b| b.cell == cell.to_string());
+        self.cells.matches(cell) && (self.compares.iter().any(is_of) || is_beside())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Which blocks count is [`Clean`]'s to say. Rounds make a launch's value, launches make an interval.
 
+mod live;
 mod read;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -13,7 +14,9 @@ use anyhow::Result;
 use serde::Deserialize;
 use workloads::churn::ChurnSpec;
 
-use crate::analysis::{Clean, latency};
+pub(crate) use live::{LiveFigure, LiveRow};
+
+use crate::analysis::{Clean, latency, quantile};
 use crate::measure::member::What;
 use crate::questions::{CellId, Coordinate, Metric, Stage};
 use crate::record::{Line, Operations, Run, Sample};
@@ -30,6 +33,24 @@ pub(crate) struct CellFacts {
     /// Single operations.
     #[serde(default)]
     pub(crate) latency_ns: Option<Latency>,
+    /// Whole operations, ns a page.
+    #[serde(default)]
+    pub(crate) ns_per_page: Option<Span>,
+    /// Distance to the decode limit.
+    #[serde(default)]
+    pub(crate) x_decode: Option<Span>,
+    /// Stages, ns a page.
+    #[serde(default)]
+    pub(crate) stages: BTreeMap<String, Option<f64>>,
+    /// What the machine allows, by name: `decode_ns_per_page`.
+    #[serde(default)]
+    pub(crate) limit: BTreeMap<String, serde_json::Value>,
+    /// Where something invalidated.
+    #[serde(default)]
+    pub(crate) churned: Option<ChurnFacts>,
+    /// Launches behind `ns_per_page`; 0 from before they were counted.
+    #[serde(default)]
+    pub(crate) nr_launches: u64,
     /// What a reader must know.
     #[serde(default)]
     pub(crate) marks: Vec<String>,
@@ -47,6 +68,35 @@ pub(crate) struct Latency {
     pub(crate) max: u64,
 }
 
+/// A median with its interval. What was not finite stands in JSON as null.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub(crate) struct Span {
+    pub(crate) median: Option<f64>,
+    pub(crate) lo: Option<f64>,
+    pub(crate) hi: Option<f64>,
+}
+
+/// What churn did to the walk, and the walk to churn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct ChurnFacts {
+    /// Events a second while this backend walked.
+    pub(crate) events_per_s: Option<f64>,
+    /// Operations that were tried.
+    pub(crate) tried: u64,
+    /// Operations that the policy gave up.
+    pub(crate) given_up: u64,
+    /// Pages walked in vain, of each that was wanted.
+    pub(crate) vain_per_page: Option<f64>,
+}
+
+impl CellFacts {
+    /// One of the limits, ns a page.
+    pub(crate) fn limit_ns(&self, name: &str) -> Option<f64> {
+        self.limit.get(&format!("{name}_ns_per_page"))?.as_f64()
+    }
+}
+
 /// Blocks of one group by launch.
 type Group = BTreeMap<u32, Vec<Sample>>;
 
@@ -61,6 +111,8 @@ pub(crate) struct Results {
     pub(crate) cells: BTreeMap<CellId, CellFacts>,
     groups: BTreeMap<String, Group>,
     operations: BTreeMap<CellId, BTreeMap<u32, Operations>>,
+    /// What this machine's kernel said beside the run.
+    pub(crate) live: Vec<LiveRow>,
     /// What was left out in reading, for people.
     pub(crate) notes: Vec<String>,
 }
@@ -98,7 +150,15 @@ impl Results {
             }
         }
         let cells = facts.into_iter().filter_map(|f| Some((CellId::parse(&f.id)?, f))).collect();
-        Results { folder: folder.to_owned(), run, cells, groups, operations, notes: Vec::new() }
+        Results {
+            folder: folder.to_owned(),
+            run,
+            cells,
+            groups,
+            operations,
+            live: Vec::new(),
+            notes: Vec::new(),
+        }
     }
     /// An exact count of a cell.
     pub(crate) fn count(&self, cell: &CellId, name: &str) -> Option<u64> {
@@ -129,6 +189,12 @@ impl Results {
             Some((launch, Sorted::new(values(&clean, cell, metric).into_values().collect())?.median().ln()))
         });
         each.filter(|(_, log)| log.is_finite()).collect()
+    }
+    /// The logarithm of a quantile of single operations for each launch that timed enough of them: so many of a million
+    /// took no longer.
+    pub(crate) fn log_quantiles(&self, cell: &CellId, ppm: u64) -> Vec<f64> {
+        let launches = self.operations.get(cell).into_iter().flat_map(BTreeMap::values);
+        launches.filter_map(|ops| quantile(ops, ppm)).map(|ns| ns.max(1.0).ln()).collect()
     }
     /// A timed metric over launches.
     pub(crate) fn level(&self, cell: &CellId, metric: Metric) -> Option<Estimate> {

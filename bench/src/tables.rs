@@ -45,6 +45,13 @@ pub(crate) fn number(x: f64) -> String {
     }
 }
 
+/// A name for the `i`th of several runs: A, B, ...
+pub(crate) fn letter(i: usize) -> String {
+    char::from_u32('A' as u32 + i as u32)
+        .filter(char::is_ascii_uppercase)
+        .map_or_else(|| format!("#{i}"), String::from)
+}
+
 /// `median [lo..hi]`
 pub(crate) fn interval(i: &Interval) -> String {
     format!("{} [{}..{}]", number(i.median), number(i.lo), number(i.hi))

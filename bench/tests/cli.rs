@@ -211,7 +211,8 @@ fn text_tables_fit_100_columns_and_default_folders_get_names_of_their_own() {
         let output = walkbench_in(folder.path(), &args);
         assert_eq!(code(&output), Some(0), "{}", stderr(&output));
         let text = String::from_utf8(output.stdout).unwrap();
-        let results = text.lines().filter(|l| !l.starts_with("machine") && !l.starts_with("results"));
+        let results =
+            text.lines().filter(|l| !["machine", "results", "page"].iter().any(|n| l.starts_with(n)));
         for line in results {
             assert!(line.chars().count() <= 100, "wider than 100 columns: {line}");
         }
@@ -221,7 +222,10 @@ fn text_tables_fit_100_columns_and_default_folders_get_names_of_their_own() {
         }
     }
     let results = folder.path().join("results");
-    assert_eq!(fs::read_dir(results).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(&results).unwrap().count(), 2);
+    for run in fs::read_dir(&results).unwrap() {
+        assert!(run.unwrap().path().join("report/index.html").is_file(), "the page that a run ends with");
+    }
 }
 
 #[test]
@@ -296,6 +300,8 @@ fn completions_know_the_sub_commands_and_help_shows_examples() {
         "doctor",
         "compare",
         "export",
+        "report",
+        "live",
         "speed",
         "capture",
         "completions",
@@ -305,7 +311,35 @@ fn completions_know_the_sub_commands_and_help_shows_examples() {
         assert!(help.contains(command));
     }
     assert!(help.contains("Examples:"));
-    for planned in ["report", "live"] {
-        assert!(!help.contains(&format!("  {planned} ")), "{planned} is not there yet");
+}
+
+#[test]
+fn live_says_a_figure_or_a_reason_for_every_row() {
+    let output = walkbench(&["live", "--size", "4MiB", "--launches", "2", "--format", "json"]);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let report = json(&output);
+    let rows = report["rows"].as_array().unwrap();
+    for row in rows {
+        let figure = row["ns_per_page"]["median"].as_f64();
+        assert_eq!(figure.is_some(), row["error"].is_null(), "{row}");
+        assert!(
+            matches!(row["stage"].as_str(), Some("snapshot" | "fault")) && row["shape"].is_string(),
+            "{row}"
+        );
     }
+    for source in [
+        "pagemap",
+        "pagemap_scan",
+        "mincore",
+        "populate_read",
+        "populate_write",
+        "touch",
+        "hmm_dmirror",
+        "hmm_module",
+    ] {
+        assert!(rows.iter().any(|r| r["source"] == source), "{source}");
+    }
+    let output = walkbench(&["live", "--size", "5KiB"]);
+    assert_eq!(code(&output), Some(2));
+    assert!(stderr(&output).contains("a multiple of 2MiB"));
 }

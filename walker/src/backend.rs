@@ -151,10 +151,25 @@ pub enum PageView {
     Unreached,
 }
 
+/// What of a call's range an attempt has programmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Programmed {
+    /// What was left of it: the call is done.
+    All,
+    /// Some of it; the rest collided.
+    Some,
+    /// All that was walked; the call goes on with what is left ([`Backend::has_more`]).
+    Share,
+    /// None of it.
+    Nothing,
+}
+
 /// One API design.
 pub trait Backend: Send + Sized + 'static {
     /// Its row in the registry.
     const INFO: Info;
+    /// The driver's lock is held over walk and consume: nothing that was walked can collide.
+    const WALKS_UNDER_DRIVER_LOCK: bool = false;
 
     /// Arrays for calls of up to `capacity` pages.
     fn new(capacity: usize) -> Self;
@@ -199,6 +214,50 @@ pub trait Backend: Send + Sized + 'static {
     /// whether this is one; its -EBUSY is final then, and the caller's own policy has nothing left to decide.
     fn bound_passes(&mut self, _passes: Option<u32>) -> bool {
         false
+    }
+
+    /// Before a walk: the sequence to walk under. Sleeps while an event runs that a walk would collide with.
+    /// No lock is held.
+    ///
+    /// # Errors
+    /// Of designs that have something to do between two walks: what came of it.
+    #[inline]
+    fn read_begin<C: Counters>(&mut self, mm: &Mm, sub: &Subscription, _: &mut C) -> Result<u64, Errno> {
+        Ok(mm.notifier.read_begin(sub))
+    }
+
+    /// After a walk, under the driver's lock: whether some of it must be walked again.
+    #[inline]
+    fn read_retry(&self, sub: &Subscription, seq: u64) -> bool {
+        sub.read_retry(seq)
+    }
+
+    /// Validates the answer and consumes what holds of it. The caller holds the device's lock.
+    #[inline]
+    fn program<C: Counters>(
+        &mut self,
+        sub: &Subscription,
+        seq: u64,
+        device: &mut DeviceTable,
+        c: &mut C,
+    ) -> Programmed {
+        if self.read_retry(sub, seq) {
+            return Programmed::Nothing;
+        }
+        self.consume(device, c);
+        Programmed::All
+    }
+
+    /// Whether the walk did its share and what is left of the range is for another one: not a collision.
+    #[inline]
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Hands the parts of the range to `part` that the last [`Backend::program`] consumed; it was not in vain.
+    #[inline]
+    fn programmed(&self, part: &mut impl FnMut(PageRange)) {
+        part(self.range());
     }
 
     /// Stage 3. Writes device entries from the answer. The caller holds the device's lock and has validated.

@@ -28,7 +28,9 @@ pub mod map_order;
 pub mod noop;
 pub mod oracle;
 pub mod pfn_bits;
+pub mod range_cursor;
 pub mod range_default;
+pub mod resume;
 pub mod sparse_list;
 pub mod split_arrays;
 pub mod sticky_flags;
@@ -95,6 +97,9 @@ registry! {
     sparse_list = sparse_list::SparseList,
     extents = extents::Extents,
     extents_exact_fault = extents::ExtentsExactFault,
+    resume = resume::Resume,
+    range_cursor = range_cursor::RangeCursor,
+    sparse_exact_resume = resume::SparseExactResume,
     wide_scan = wide_scan::WideScan,
     oracle = oracle::Oracle,
     noop = noop::Noop,

@@ -116,6 +116,12 @@ pub trait Counters {
     /// The mmap lock is about to be taken for writing: whoever holds it for reading comes to an end.
     #[inline(always)]
     fn mmap_write_lock(&mut self) {}
+    /// The driver's lock is held from here: an event over the mirror's range cannot pass its callback.
+    #[inline(always)]
+    fn driver_lock(&mut self) {}
+    /// The driver's lock is free again.
+    #[inline(always)]
+    fn driver_unlocked(&mut self) {}
     /// The caller waits for `ns` nanoseconds.
     fn pause(&mut self, ns: u64) {
         std::thread::sleep(core::time::Duration::from_nanos(ns));
@@ -170,6 +176,8 @@ trait Sink {
     fn run_limit(&self) -> usize;
     fn mmap_unlocked(&mut self);
     fn mmap_write_lock(&mut self);
+    fn driver_lock(&mut self);
+    fn driver_unlocked(&mut self);
     fn pause(&mut self, ns: u64);
 }
 
@@ -194,6 +202,12 @@ impl<C: Counters> Sink for C {
     }
     fn mmap_write_lock(&mut self) {
         Counters::mmap_write_lock(self);
+    }
+    fn driver_lock(&mut self) {
+        Counters::driver_lock(self);
+    }
+    fn driver_unlocked(&mut self) {
+        Counters::driver_unlocked(self);
     }
     fn pause(&mut self, ns: u64) {
         Counters::pause(self, ns);
@@ -233,6 +247,12 @@ impl Counters for Erased<'_> {
     }
     fn mmap_write_lock(&mut self) {
         self.0.mmap_write_lock();
+    }
+    fn driver_lock(&mut self) {
+        self.0.driver_lock();
+    }
+    fn driver_unlocked(&mut self) {
+        self.0.driver_unlocked();
     }
     fn pause(&mut self, ns: u64) {
         self.0.pause(ns);

@@ -5,7 +5,7 @@
 //! the overlap under the same lock.
 
 use crate::addr::{Level, PAGES_PER_PMD, PageRange};
-use crate::backend::Backend;
+use crate::backend::{Backend, Programmed};
 use crate::counters::{Count, Counters};
 use crate::device_table::DeviceTable;
 use crate::mm::{Errno, Mm};
@@ -72,7 +72,7 @@ impl Invalidate for State {
                 None => return false,
             }
         };
-        sub.set_seq(cur_seq);
+        sub.set_seq_of(event.range, cur_seq);
         device.clear(event.range);
         // Relaxed: a statistic.
         self.invalidations.fetch_add(1, Relaxed);
@@ -91,7 +91,7 @@ impl Mirror {
     pub fn new(mm: &Arc<Mm>, range: PageRange) -> Mirror {
         let state =
             Arc::new(State { device: Mutex::new(DeviceTable::new(range)), invalidations: AtomicU64::new(0) });
-        let sub = mm.notifier.insert(range, Arc::clone(&state) as Arc<dyn Invalidate>);
+        let sub = mm.notifier.insert_sliced(range, Arc::clone(&state) as Arc<dyn Invalidate>);
         Mirror { mm: Arc::clone(mm), sub, state }
     }
     /// The subscription, for callers that drive a backend themselves.
@@ -147,10 +147,7 @@ impl Mirror {
         let mut addr = request.range.start();
         while addr < request.range.end() {
             let next = addr.next_boundary(Level::Pmd, request.range.end());
-            let first = addr.pages_since(request.range.start()) as usize;
-            let part = PageRange::between(addr, next);
-            let wishes = request.per_page.map(|w| &w[first..first + part.nr_pages() as usize]);
-            let piece = Request { range: part, per_page: wishes, ..*request };
+            let piece = request.part(PageRange::between(addr, next));
             self.refresh_part(backend, &piece, &mut tries, c, held)?;
             addr = next;
         }
@@ -171,17 +168,28 @@ impl Mirror {
         loop {
             // The unlocked call retries by itself; under the caller's lock it cannot.
             let retries_inside = backend.bound_passes(tries.limit());
-            let r = self.attempt(backend, locked, c);
-            if r == Ok(true) {
-                held(backend, request);
+            let r = if B::WALKS_UNDER_DRIVER_LOCK {
+                self.attempt_under_driver_lock(backend, c)
+            } else {
+                self.attempt(backend, locked, c)
+            };
+            if let Ok(programmed) = r
+                && programmed != Programmed::Nothing
+            {
+                backend.programmed(&mut |part| held(backend, &request.part(part)));
             }
-            if locked {
+            // The locks are free by now, but who waited for them comes after who looks at what held.
+            if B::WALKS_UNDER_DRIVER_LOCK {
+                c.driver_unlocked();
+                c.mmap_unlocked();
+            } else if locked {
                 c.mmap_unlocked();
             }
             match r {
-                Ok(true) => return Ok(()),
+                Ok(Programmed::All) => return Ok(()),
+                Ok(Programmed::Share) => continue,
                 Err(Errno::Busy | Errno::Again) if !retries_inside || locked => {}
-                Ok(false) => {}
+                Ok(Programmed::Some | Programmed::Nothing) => {}
                 Err(e) => return Err(e),
             }
             c.add(Count::Retries, 1);
@@ -191,22 +199,22 @@ impl Mirror {
         }
     }
 
-    /// read_begin, walk, read_retry, consume. False: a collision.
+    /// read_begin, walk, read_retry, consume.
     #[inline]
     fn attempt<B: Backend, C: Counters>(
         &self,
         backend: &mut B,
         locked: bool,
         c: &mut C,
-    ) -> Result<bool, Errno> {
+    ) -> Result<Programmed, Errno> {
         if locked {
             c.mmap_write_lock();
             let vmas = self.mm.mmap_write();
             // An event that is running does not wait for this lock: whoever needs it for one holds it already.
-            let seq = self.mm.notifier.read_begin(&self.sub);
+            let seq = backend.read_begin(&self.mm, &self.sub, c)?;
             return self.program(backend, |b, c| b.walk_locked(self.mm.locked(&vmas), &self.sub, seq, c), c);
         }
-        let seq = self.mm.notifier.read_begin(&self.sub);
+        let seq = backend.read_begin(&self.mm, &self.sub, c)?;
         let walk = |b: &mut B, c: &mut C| {
             let r = b.walk(&self.mm, &self.sub, seq, c);
             c.mmap_unlocked();
@@ -215,24 +223,34 @@ impl Mirror {
         self.program(backend, walk, c)
     }
 
+    /// read_begin, the driver's lock, read_retry, walk, consume. What collides is no walk.
+    #[inline]
+    fn attempt_under_driver_lock<B: Backend, C: Counters>(
+        &self,
+        backend: &mut B,
+        c: &mut C,
+    ) -> Result<Programmed, Errno> {
+        let seq = backend.read_begin(&self.mm, &self.sub, c)?;
+        let vmas = self.mm.mmap_read();
+        let mut device = self.state.device.lock();
+        c.driver_lock();
+        if self.sub.read_retry(seq) {
+            return Ok(Programmed::Nothing);
+        }
+        let seq = backend.walk_locked(self.mm.locked(&vmas), &self.sub, seq, c)?;
+        Ok(backend.program(&self.sub, seq, &mut device, c))
+    }
+
     #[inline]
     fn program<B: Backend, C: Counters>(
         &self,
         backend: &mut B,
         walk: impl FnOnce(&mut B, &mut C) -> Result<u64, Errno>,
         c: &mut C,
-    ) -> Result<bool, Errno> {
-        match walk(backend, c) {
-            Ok(seq) => {
-                let mut device = self.state.device.lock();
-                let held = !self.sub.read_retry(seq);
-                if held {
-                    backend.consume(&mut device, c);
-                }
-                Ok(held)
-            }
-            Err(e) => Err(e),
-        }
+    ) -> Result<Programmed, Errno> {
+        let seq = walk(backend, c)?;
+        let mut device = self.state.device.lock();
+        Ok(backend.program(&self.sub, seq, &mut device, c))
     }
 }
 

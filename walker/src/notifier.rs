@@ -13,7 +13,7 @@
 //! The tree changes only while the sequence is even. It is an immutable snapshot behind an `Arc`, so the callback
 //! loop runs without the lock, as the kernel's does, and allocates nothing.
 
-use crate::addr::PageRange;
+use crate::addr::{Level, PMD_ORDER, PageRange, VirtAddr};
 use crate::sync::{AtomicU64, Condvar, Mutex, Ordering::*};
 use std::sync::Arc;
 
@@ -74,6 +74,9 @@ pub struct Subscription {
     range: PageRange,
     /// Odd once set. Written under the driver's lock (or the subscription lock at insert).
     invalidate_seq: AtomicU64,
+    /// The same for each 2 MiB slice that the range touches, if it was asked for: no kernel has it. What one interval for
+    /// each slice would know, without a tree entry and a callback for each. Written and read as the sequence of the whole.
+    slices: Box<[AtomicU64]>,
     ops: Arc<dyn Invalidate>,
 }
 
@@ -93,6 +96,27 @@ impl Subscription {
     pub fn set_seq(&self, cur_seq: u64) {
         // Relaxed as in the kernel (WRITE_ONCE): readers that matter hold the driver's lock.
         self.invalidate_seq.store(cur_seq, Relaxed);
+    }
+    /// [`Subscription::set_seq`] that also says which part of the range is hit, for [`Subscription::slice_seq`].
+    #[inline]
+    pub fn set_seq_of(&self, part: PageRange, cur_seq: u64) {
+        self.set_seq(cur_seq);
+        let part = part.clip(self.range);
+        if !part.is_empty() && !self.slices.is_empty() {
+            let last = self.slice_of(part.start().add_pages(part.nr_pages() - 1));
+            self.slices[self.slice_of(part.start())..=last].iter().for_each(|s| s.store(cur_seq, Relaxed));
+        }
+    }
+    /// The sequence that the last event over the 2 MiB slice of `addr` has stored. What was read there after a sequence
+    /// `seq` of the mm was taken ([`Subscriptions::read_begin_slices`]) may be installed, under the driver's lock, if
+    /// this is below `seq`: every event over the slice whose callback has run had ended before. If it equals an odd
+    /// `seq`, such an event was running then, or began in the same odd phase. Without slices, the whole is one.
+    #[inline]
+    pub fn slice_seq(&self, addr: VirtAddr) -> u64 {
+        self.slices.get(self.slice_of(addr)).unwrap_or(&self.invalidate_seq).load(Relaxed)
+    }
+    fn slice_of(&self, addr: VirtAddr) -> usize {
+        (addr.pages_since(self.range.start().align_down(Level::Pmd)) >> PMD_ORDER) as usize
     }
     /// `mmu_interval_check_retry`: unlocked early-out of the walk; may miss a callback that has not run yet.
     #[inline]
@@ -181,13 +205,24 @@ impl Subscriptions {
     /// `mmu_interval_notifier_insert`. In the odd phase the tree change waits for its end; with events running that
     /// hit nobody so far, the insert itself turns the phase odd, and the first `read_begin` sleeps until they end.
     pub fn insert(&self, range: PageRange, ops: Arc<dyn Invalidate>) -> Arc<Subscription> {
+        self.insert_with(range, ops, 0)
+    }
+
+    /// [`Subscriptions::insert`] with a sequence for each 2 MiB slice.
+    pub fn insert_sliced(&self, range: PageRange, ops: Arc<dyn Invalidate>) -> Arc<Subscription> {
+        let first = range.start().align_down(Level::Pmd);
+        self.insert_with(range, ops, range.end().pages_since(first).div_ceil(1 << PMD_ORDER))
+    }
+
+    fn insert_with(&self, range: PageRange, ops: Arc<dyn Invalidate>, nr_slices: u64) -> Arc<Subscription> {
         let mut state = self.state.lock();
         let seq = if state.active_invalidate_ranges > 0 {
             state.invalidate_seq | 1
         } else {
             state.invalidate_seq - 1
         };
-        let sub = Arc::new(Subscription { range, invalidate_seq: AtomicU64::new(seq), ops });
+        let slices = (0..nr_slices).map(|_| AtomicU64::new(seq)).collect();
+        let sub = Arc::new(Subscription { range, invalidate_seq: AtomicU64::new(seq), slices, ops });
         if state.active_invalidate_ranges > 0 && state.is_invalidating() {
             state.deferred.push(Deferred::Insert(Arc::clone(&sub)));
         } else {
@@ -299,6 +334,18 @@ impl Subscriptions {
             self.wq.wait(&mut state);
         }
         seq
+    }
+
+    /// The sequence of the mm to walk slices under ([`Subscription::slice_seq`]). Sleeps until `may_begin` likes one: the
+    /// caller does not if an event is running over everything that it wants to walk. Like `read_begin`, which looks at
+    /// the whole interval, one round of the lock.
+    #[inline]
+    pub fn read_begin_slices(&self, mut may_begin: impl FnMut(u64) -> bool) -> u64 {
+        let mut state = self.state.lock();
+        while !may_begin(state.invalidate_seq) {
+            self.wq.wait(&mut state);
+        }
+        state.invalidate_seq
     }
 
     /// Whether an event that hit this subscription is running: what [`Subscriptions::read_begin`] would sleep for. For

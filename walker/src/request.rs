@@ -39,6 +39,15 @@ pub struct Request<'a> {
     pub owner: u64,
 }
 
+impl<'a> Request<'a> {
+    /// The same for `part` of its range.
+    pub fn part(&self, part: PageRange) -> Request<'a> {
+        let first = part.start().pages_since(self.range.start()) as usize;
+        let wishes = self.per_page.map(|w| &w[first..first + part.nr_pages() as usize]);
+        Request { range: part, per_page: wishes, ..*self }
+    }
+}
+
 impl Request<'_> {
     /// The same wish for every page, as one range default.
     pub const fn all(range: PageRange, wish: Wish) -> Request<'static> {

@@ -57,10 +57,10 @@ struct Device {
 }
 
 impl Invalidate for Device {
-    fn invalidate(&self, sub: &Subscription, _event: &Event, cur_seq: u64) -> bool {
+    fn invalidate(&self, sub: &Subscription, event: &Event, cur_seq: u64) -> bool {
         let mut word = self.word.lock();
         if !self.forgets_seq {
-            sub.set_seq(cur_seq);
+            sub.set_seq_of(event.range, cur_seq);
         }
         *word = 0;
         true
@@ -73,12 +73,14 @@ enum Mutant {
     SkipReadRetry,
     ForgetSeq,
     ChangeAfterEvent,
+    /// What is read in an odd phase counts as read after it.
+    TakesOddPhase,
 }
 
 fn toy(m: Mutant) -> (Arc<Toy>, Arc<Subscription>) {
     let device = Arc::new(Device { word: Mutex::new(0), forgets_seq: m == Mutant::ForgetSeq });
     let toy = Arc::new(Toy { subs: Subscriptions::default(), entry: AtomicU64::new(1), device });
-    let sub = toy.subs.insert(one_page(), Arc::clone(&toy.device) as Arc<dyn Invalidate>);
+    let sub = toy.subs.insert_sliced(one_page(), Arc::clone(&toy.device) as Arc<dyn Invalidate>);
     (toy, sub)
 }
 
@@ -102,7 +104,18 @@ fn mirror(toy: &Toy, sub: &Subscription, m: Mutant) {
     }
 }
 
-fn reader_against_zap(m: Mutant) {
+/// The same with the sequence of a slice: it may begin while an event is running.
+fn mirror_slice(toy: &Toy, sub: &Subscription, m: Mutant) {
+    let seq = toy.subs.read_begin_slices(|_| true);
+    let seen = toy.entry.load(Relaxed);
+    let mut word = toy.device.word.lock();
+    let slice = sub.slice_seq(START);
+    if m == Mutant::SkipReadRetry || slice < seq || m == Mutant::TakesOddPhase && slice == seq {
+        *word = seen;
+    }
+}
+
+fn reader_against_zap(m: Mutant, mirror: fn(&Toy, &Subscription, Mutant)) {
     let (toy, sub) = toy(m);
     let writer = {
         let toy = Arc::clone(&toy);
@@ -119,14 +132,17 @@ fn reader_against_zap(m: Mutant) {
 
 #[test]
 fn a_reader_never_keeps_what_an_event_took() {
-    check(|| reader_against_zap(Mutant::None));
+    check(|| reader_against_zap(Mutant::None, mirror));
+    check(|| reader_against_zap(Mutant::None, mirror_slice));
 }
 
 #[test]
 fn mutants_of_the_notifier_protocol_are_caught() {
     for m in [Mutant::SkipReadRetry, Mutant::ForgetSeq, Mutant::ChangeAfterEvent] {
-        assert!(fails(move || reader_against_zap(m)));
+        assert!(fails(move || reader_against_zap(m, mirror)));
+        assert!(fails(move || reader_against_zap(m, mirror_slice)));
     }
+    assert!(fails(|| reader_against_zap(Mutant::TakesOddPhase, mirror_slice)));
 }
 
 #[test]

@@ -32,6 +32,24 @@ pub(crate) fn latency<'a>(recorded: impl Iterator<Item = &'a Operations> + Clone
     })
 }
 
+/// Nanoseconds of one operation that `ppm` of a million did not exceed in one launch; none where too few were timed for
+/// even one to be rarer than that.
+pub(crate) fn quantile(recorded: &Operations, ppm: u64) -> Option<f64> {
+    let all: u64 = recorded.ns.iter().map(|(_, n)| n).sum();
+    if recorded.batch == 0 || ppm >= 1_000_000 || u128::from(all) * u128::from(1_000_000 - ppm) < 1_000_000 {
+        return None;
+    }
+    let rank = (u128::from(all) * u128::from(ppm)).div_ceil(1_000_000).max(1) as u64;
+    let mut values = recorded.ns.clone();
+    values.sort_unstable();
+    let mut seen = 0;
+    let at = values.iter().find(|(_, n)| {
+        seen += n;
+        seen >= rank
+    });
+    at.map(|(ns, _)| *ns as f64 / recorded.batch as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +74,15 @@ mod tests {
         let b = ops(32, &[(6400, 3)]);
         let l = latency([&a, &b].into_iter()).unwrap();
         assert_eq!((l.p50, l.max, l.batch, l.nr), (100, 100, 16, 100));
+    }
+
+    #[test]
+    fn a_quantile_needs_an_operation_that_is_rarer() {
+        let hundred = ops(2, &[(100, 98), (300, 1), (400, 1)]);
+        assert_eq!(quantile(&hundred, 500_000), Some(50.0));
+        assert_eq!(quantile(&hundred, 990_000), Some(150.0));
+        assert_eq!(quantile(&hundred, 999_000), None, "one of a hundred is not one of a thousand");
+        assert_eq!(quantile(&ops(0, &[(1, 100)]), 500_000), None);
+        assert_eq!(quantile(&ops(1, &[]), 500_000), None);
     }
 }

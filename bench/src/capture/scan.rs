@@ -6,19 +6,19 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 /// `PAGE_IS_*` that are asked for.
-pub(super) const WRITTEN: u64 = 1 << 1;
-pub(super) const PRESENT: u64 = 1 << 3;
-pub(super) const SWAPPED: u64 = 1 << 4;
-pub(super) const ZERO: u64 = 1 << 5;
-pub(super) const HUGE: u64 = 1 << 6;
+pub(crate) const WRITTEN: u64 = 1 << 1;
+pub(crate) const PRESENT: u64 = 1 << 3;
+pub(crate) const SWAPPED: u64 = 1 << 4;
+pub(crate) const ZERO: u64 = 1 << 5;
+pub(crate) const HUGE: u64 = 1 << 6;
 
 /// `struct page_region`: byte addresses `start..end` whose pages have the same `categories`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Region {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) categories: u64,
+pub(crate) struct Region {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) categories: u64,
 }
 
 /// `struct pm_scan_arg`.
@@ -53,7 +53,7 @@ const PAGEMAP_SCAN: libc::Ioctl = 0xc060_6610_u32 as libc::Ioctl;
 /// # Errors
 ///
 /// `ENOTTY` before 6.7; `ESRCH` if the process has ended; `EINVAL` for addresses beyond user space.
-pub(super) fn scan(pagemap: &File, start: u64, end: u64, regions: &mut Vec<Region>) -> io::Result<u64> {
+pub(crate) fn scan(pagemap: &File, start: u64, end: u64, regions: &mut Vec<Region>) -> io::Result<u64> {
     const CAPACITY: usize = 4096;
     regions.clear();
     regions.resize(CAPACITY, Region::default());

@@ -15,7 +15,7 @@ use crate::questions::answer::{Effect, Verdict};
 use crate::questions::{CellId, Coordinate, LIMITS, registry_order};
 use crate::record::JSON_SCHEMA;
 use crate::results::Results;
-use crate::tables;
+use crate::tables::{self, letter};
 
 /// Compare runs side by side, or the designs within each run
 ///
@@ -125,12 +125,6 @@ fn groups(rows: &[Row]) -> BTreeMap<String, Vec<&Row>> {
 
 fn backend(row: &Row) -> String {
     CellId::parse(&row.id).map_or_else(|| row.id.clone(), |id| id.get(Coordinate::Backend).to_owned())
-}
-
-fn letter(i: usize) -> String {
-    char::from_u32('A' as u32 + i as u32)
-        .filter(char::is_ascii_uppercase)
-        .map_or_else(|| format!("#{i}"), String::from)
 }
 
 fn by_run(c: &Comparison, runs: &[Results]) -> String {

@@ -7,7 +7,6 @@
 mod report;
 #[cfg(test)]
 mod tests;
-mod workers;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -20,7 +19,7 @@ use workloads::conform::{Machine, ScenarioOutcome, Skip, replay};
 use workloads::replay::machine;
 use workloads::scenario::{self, Scenario};
 
-use workers::Progress;
+use crate::workers;
 
 /// Replay recorded kernel scenarios against the model
 ///
@@ -59,14 +58,12 @@ struct Job<'a> {
 
 /// Runs the sub-command.
 pub(crate) fn run(args: &ConformArgs) -> anyhow::Result<ExitCode> {
-    let progress = Progress::on_terminal();
-    run_with(args, &machine, &progress, &mut io::stdout().lock())
+    run_with(args, &machine, &mut io::stdout().lock())
 }
 
 fn run_with<M: Machine>(
     args: &ConformArgs,
     make: &(impl Fn(&Scenario) -> Result<M, Skip> + Sync),
-    progress: &Progress,
     output: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let names: Vec<String> = args.files.iter().map(|file| file.display().to_string()).collect();
@@ -82,8 +79,9 @@ fn run_with<M: Machine>(
             "--filter: expected a regular expression that matches an id of the files, `{filter}` matches none"
         );
     }
-    let outcomes = workers::map(&jobs, progress, |job| replay(&job.scenario, make));
-    let results: Vec<(&Job<'_>, &ScenarioOutcome)> = jobs.iter().zip(&outcomes).collect();
+    let name = |job: &Job<'_>| job.scenario.id.clone();
+    let outcomes = workers::map(&jobs, name, || true, |job| replay(&job.scenario, make));
+    let results: Vec<(&Job<'_>, &ScenarioOutcome)> = jobs.iter().zip(outcomes.iter().flatten()).collect();
     let text = match args.format {
         Format::Text => report::text(&results, args.verbose),
         Format::Json => report::json(&results),

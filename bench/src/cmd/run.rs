@@ -19,6 +19,7 @@ use crate::measure::matrix::Group;
 use crate::output::{self, Format};
 use crate::questions;
 use crate::record::{Control, JSON_SCHEMA, Shard, State};
+use crate::report::{self, Report};
 use crate::results::Results;
 use crate::tables;
 
@@ -27,8 +28,8 @@ use job::Job;
 /// Measure, record every block, print tables
 ///
 /// Backends and limits take turns on the same tables, in an order drawn from the seed, in several launches of the
-/// process. The folder of the results holds run.json (machine, command, seed, results) and samples.jsonl (one line a
-/// block). A run that was stopped, or killed, goes on with --resume.
+/// process. The folder of the results holds run.json (machine, command, seed, results), samples.jsonl (one line a
+/// block) and, below report, what `walkbench report` makes of them. A run that was stopped, or killed, goes on with --resume.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -164,7 +165,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     // A disk that is full now: the figures are shown all the same.
     let written = job.folder.run(&job.run);
     let run = &job.run;
-    let answers = questions::answers(&Results::of(job.folder.path(), run.clone(), &job.lines)?);
+    let read = Results::of(job.folder.path(), run.clone(), &job.lines)?;
     match args.format {
         Format::Json => output::print_json(&json!({
             "schema": JSON_SCHEMA,
@@ -178,11 +179,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
             "launches": job.launches_done(),
             "cells": run.cells,
             "skips": run.skips,
-            "questions": answers,
+            "questions": questions::answers(&read),
         }))?,
         Format::Text => {
-            let text = tables::results(&results, &run.skips) + &questions::text::answers(&answers) + "\n";
-            output::print(&(text + &beneath::beneath(&job, &results, Harness::of(&results))))?;
+            let report = Report::new(&read);
+            let out = job.folder.path().join("report");
+            let page = match report::write(&report, &out) {
+                Ok(_) => out.join("index.html").display().to_string(),
+                Err(e) => format!("none: {e:#}"),
+            };
+            let answers = questions::text::answers(report.answers());
+            let text = tables::results(&results, &run.skips) + &answers + "\n";
+            output::print(&(text + &beneath::beneath(&job, &results, Harness::of(&results), &page)))?;
         }
     }
     written?;

@@ -23,9 +23,9 @@ use crate::measure::matrix::{self, Group};
 use crate::measure::member::Checked;
 use crate::measure::scene::Scene;
 use crate::output::{self, Format};
-use crate::progress::Progress;
 use crate::record::{JSON_SCHEMA, Skip};
 use crate::tables;
+use crate::workers;
 
 /// Check every answer of every backend against the oracle, once, at small sizes
 ///
@@ -110,7 +110,6 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let groups = groups(args.filter.as_ref())?;
     interrupt::listen()?;
     let clock = Clock::measure();
-    let progress = Progress::new(groups.len());
     let mut report = Report {
         schema: JSON_SCHEMA,
         cells: 0,
@@ -120,53 +119,67 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         skipped: Vec::new(),
         counts: BTreeMap::new(),
     };
-    for (i, group) in groups.iter().enumerate() {
-        progress.step(i as u64, &group.id());
+    let cells: Vec<(&Group, &str)> =
+        groups.iter().flat_map(|g| g.backends.iter().map(move |b| (g, b.id))).collect();
+    let checked = workers::map(
+        &cells,
+        |(group, backend)| group.cell_id(backend),
+        || !interrupt::is_asked(),
+        |(group, backend)| check(group, backend, args.seed, clock),
+    );
+    for ((group, backend), checked) in cells.iter().zip(checked) {
+        let Some(checked) = checked else {
+            eprintln!("stopped by Ctrl-C; the first {} cells were checked, and perhaps others", report.cells);
+            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        };
+        report.add(group.cell_id(backend), checked);
+    }
+    for group in &groups {
         for (backend, reason) in &group.skips {
             report.skipped.push(Skip { id: group.cell_id(backend.id), reason: reason.clone() });
         }
-        for backend in &group.backends {
-            if interrupt::is_asked() {
-                progress.finish();
-                eprintln!("stopped by Ctrl-C after {} cells", report.cells);
-                return Ok(ExitCode::from(interrupt::EXIT_CODE));
-            }
-            let id = group.cell_id(backend.id);
-            report.cells += 1;
-            if let Some(churn) = group.churn {
-                match churned_cell(group, churn, backend.id, args.seed) {
-                    Ok(churned) => {
-                        if churned.lost_wishes > 0 {
-                            report.lost_wishes.insert(id.clone(), churned.lost_wishes);
-                        }
-                        let mut counts = named(&churned.counts);
-                        counts.extend(churned.script);
-                        report.counts.insert(id, counts);
-                    }
-                    Err(e) => report.mismatches.push(Mismatch { id, what: format!("{e:#}") }),
-                }
-                continue;
-            }
-            match cell(group, backend.id, args.seed, clock) {
-                Ok(checked) => {
-                    if checked.hints_reported > 0 {
-                        report.hints_reported.insert(id.clone(), checked.hints_reported);
-                    }
-                    if checked.lost_wishes > 0 {
-                        report.lost_wishes.insert(id.clone(), checked.lost_wishes);
-                    }
-                    report.counts.insert(id, named(&checked.counts));
-                }
-                Err(e) => report.mismatches.push(Mismatch { id, what: format!("{e:#}") }),
-            }
-        }
     }
-    progress.finish();
     match args.format {
         Format::Json => output::print_json(&report)?,
         Format::Text => output::print(&text(&report))?,
     }
     Ok(ExitCode::from(u8::from(!report.mismatches.is_empty())))
+}
+
+/// What a right cell came to.
+struct Right {
+    counts: BTreeMap<&'static str, u64>,
+    lost_wishes: u64,
+    hints_reported: u64,
+}
+
+impl Report {
+    fn add(&mut self, id: String, checked: Result<Right>) {
+        self.cells += 1;
+        match checked {
+            Ok(right) => {
+                if right.lost_wishes > 0 {
+                    self.lost_wishes.insert(id.clone(), right.lost_wishes);
+                }
+                if right.hints_reported > 0 {
+                    self.hints_reported.insert(id.clone(), right.hints_reported);
+                }
+                self.counts.insert(id, right.counts);
+            }
+            Err(e) => self.mismatches.push(Mismatch { id, what: format!("{e:#}") }),
+        }
+    }
+}
+
+fn check(group: &Group, backend: &str, seed: u64, clock: Clock) -> Result<Right> {
+    let Some(churn) = group.churn else {
+        let Checked { counts, lost_wishes, hints_reported } = cell(group, backend, seed, clock)?;
+        return Ok(Right { counts: named(&counts), lost_wishes, hints_reported });
+    };
+    let churned = churned_cell(group, churn, backend, seed)?;
+    let mut counts = named(&churned.counts);
+    counts.extend(churned.script);
+    Ok(Right { counts, lost_wishes: churned.lost_wishes, hints_reported: 0 })
 }
 
 /// The counts of one cell, once, with nothing compared: what `walkbench gate` keeps.

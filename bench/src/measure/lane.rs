@@ -288,14 +288,16 @@ impl<B: Backend> Lane<B> {
                 let request = share.scene.request(k);
                 self.backend.prepare(&request, walked);
                 loop {
-                    let seq = mm.notifier.read_begin(sub);
+                    let seq = self.backend.read_begin(mm, sub, walked)?;
                     match self.backend.walk(mm, sub, seq, walked) {
                         Ok(seq) => {
                             let device = share.mirror.device();
-                            let again = black_box(sub.read_retry(seq));
+                            let again = black_box(self.backend.read_retry(sub, seq));
                             drop(device);
-                            if !again {
-                                break;
+                            match (again, self.backend.has_more()) {
+                                (false, false) => break,
+                                (false, true) => continue,
+                                (true, _) => {}
                             }
                         }
                         Err(Errno::Busy | Errno::Again) => {}

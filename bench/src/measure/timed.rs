@@ -4,7 +4,7 @@
 //! whatever the retry policy. One chain of readings goes through all operations of a block: every nanosecond lies in one
 //! stage, and the stages sum to the block. The cost of a reading is taken out of the stage that it fell into.
 
-use walker::backend::{Backend, Info, PageView};
+use walker::backend::{Backend, Info, PageView, Programmed};
 use walker::counters::{Count, Counters};
 use walker::device_table::DeviceTable;
 use walker::mirror::Mirror;
@@ -100,6 +100,17 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Timed<B, T, C> {
         (self.faults.ns, self.faults.spans) = (0, 0);
         self.last = now;
     }
+    /// As many pages of the last walk were not in vain as were programmed, and as much of its time.
+    #[cold]
+    fn some_held(&mut self) {
+        let mut kept = 0;
+        self.inner.programmed(&mut |part| kept += part.nr_pages());
+        let kept = kept.min(self.faults.slots);
+        let ns = self.walk_ns * kept / self.faults.slots.max(1);
+        self.stages.walk_ns += ns;
+        self.walk_ns -= ns;
+        self.faults.slots -= kept;
+    }
     /// The last walk was in vain.
     fn thrown_away(&mut self) {
         self.stages.retry_ns += std::mem::take(&mut self.walk_ns);
@@ -146,6 +157,7 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Timed<B, T, C> {
 
 impl<B: Backend, T: Time, C: Counters + Send + 'static> Backend for Timed<B, T, C> {
     const INFO: Info = B::INFO;
+    const WALKS_UNDER_DRIVER_LOCK: bool = B::WALKS_UNDER_DRIVER_LOCK;
 
     fn new(_: usize) -> Self {
         unreachable!("made of a backend, by `start`")
@@ -187,11 +199,45 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Backend for Timed<B, T, 
         self.inner.bound_passes(passes)
     }
     #[inline]
+    fn read_begin<O: Counters>(&mut self, mm: &Mm, sub: &Subscription, _: &mut O) -> Result<u64, Errno> {
+        // The next share of an operation.
+        if std::mem::take(&mut self.held) {
+            self.stages.consume_ns += self.lap();
+        }
+        self.inner.read_begin(mm, sub, &mut self.faults)
+    }
+    fn has_more(&self) -> bool {
+        self.inner.has_more()
+    }
+    #[inline]
+    fn read_retry(&self, sub: &Subscription, seq: u64) -> bool {
+        self.inner.read_retry(sub, seq)
+    }
+    #[inline]
+    fn program<O: Counters>(
+        &mut self,
+        sub: &Subscription,
+        seq: u64,
+        device: &mut DeviceTable,
+        _: &mut O,
+    ) -> Programmed {
+        let programmed = self.inner.program(sub, seq, device, &mut self.faults);
+        match programmed {
+            Programmed::All | Programmed::Share => {
+                self.stages.walk_ns += std::mem::take(&mut self.walk_ns);
+                self.faults.slots = 0;
+                self.held = true;
+            }
+            Programmed::Some => self.some_held(),
+            Programmed::Nothing => {}
+        }
+        programmed
+    }
+    fn programmed(&self, part: &mut impl FnMut(walker::addr::PageRange)) {
+        self.inner.programmed(part);
+    }
     fn consume<O: Counters>(&mut self, device: &mut DeviceTable, _: &mut O) {
-        self.stages.walk_ns += std::mem::take(&mut self.walk_ns);
-        self.faults.slots = 0;
         self.inner.consume(device, &mut self.faults);
-        self.held = true;
     }
     fn view(&self, i: usize) -> PageView {
         self.inner.view(i)

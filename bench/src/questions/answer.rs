@@ -85,7 +85,7 @@ impl Effect {
             _ => 0,
         }
     }
-    fn verdict(&self, percent: f64) -> Verdict {
+    pub(super) fn verdict(&self, percent: f64) -> Verdict {
         let least = 1.0 + percent / 100.0;
         let (Some(lo), Some(hi), true) = (self.lo, self.hi, self.is_claim()) else {
             return Verdict::Unresolved;
@@ -209,7 +209,10 @@ pub(crate) fn answer(question: &Question, results: &Results) -> Answer {
     let findings: Vec<Finding> = question.compares.iter().map(|c| finding(question, c, results)).collect();
     let first = findings.first();
     let verdict = first.map_or(Verdict::NotMeasured, |f| f.verdict);
-    let command = format!("walkbench run --question {}", question.id);
+    let command = again(&results.run.command, &question.id);
+    if !question.besides.is_empty() {
+        return super::beside::answer(question, results, command);
+    }
     Answer {
         id: question.id.clone(),
         title: question.title.clone(),
@@ -221,6 +224,32 @@ pub(crate) fn answer(question: &Question, results: &Results) -> Answer {
         findings,
         awaiting: question.awaiting.words(),
         command,
+    }
+}
+
+/// The command of a run, for one question and a new folder.
+pub(crate) fn again(command: &[String], question: &str) -> String {
+    const OTHERS: [&str; 5] = ["--question", "--out", "--resume", "--shard", "--format"];
+    let mut words = vec!["walkbench run".to_owned()];
+    let mut rest = command.iter().skip_while(|word| *word == "run");
+    while let Some(word) = rest.next() {
+        if OTHERS.contains(&word.as_str()) {
+            rest.next();
+        } else if !OTHERS.iter().any(|o| word.strip_prefix(o).is_some_and(|w| w.starts_with('='))) {
+            words.push(quoted(word));
+        }
+    }
+    words.push(format!("--question {question}"));
+    words.join(" ")
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 

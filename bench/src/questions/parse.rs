@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::metric::Metric;
 use super::select::{CellId, Coordinate, Selector};
-use super::{Awaiting, Axis, Chart, Compare, Kind, Question};
+use super::{Awaiting, Axis, Beside, Chart, Compare, Decision, Kind, Question};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +25,10 @@ struct Raw {
     awaiting: Awaiting,
     #[serde(default)]
     compare: Vec<RawCompare>,
+    #[serde(default)]
+    decision: Vec<Decision>,
+    #[serde(default)]
+    beside: Vec<Beside>,
 }
 
 #[derive(Deserialize)]
@@ -106,8 +110,11 @@ fn check(raw: Raw, cells: &[CellId]) -> Result<Question, String> {
     }
     let selector = Selector::new(&raw.cells)?;
     let mine: Vec<&CellId> = cells.iter().filter(|c| selector.matches(c)).collect();
-    if raw.compare.is_empty() && raw.awaiting.is_empty() {
-        return Err("expected [[compare]], or what it is awaiting".to_owned());
+    if raw.compare.is_empty() && raw.beside.is_empty() && raw.awaiting.is_empty() {
+        return Err("expected [[compare]], [[beside]], or what it is awaiting".to_owned());
+    }
+    if let Some(b) = raw.beside.iter().find(|b| !mine.iter().any(|c| c.to_string() == b.cell)) {
+        return Err(format!("[[beside]] {:?}: {:?} is none of the question's cells", b.title, b.cell));
     }
     if !raw.compare.is_empty() && mine.is_empty() {
         return Err("[cells]: match no cell of any profile".to_owned());
@@ -116,8 +123,24 @@ fn check(raw: Raw, cells: &[CellId]) -> Result<Question, String> {
         let title = c.title.clone();
         compare(c, &mine).map_err(|e| format!("[[compare]] {title:?}: {e}"))
     });
+    let compares: Vec<Compare> = compares.collect::<Result<_, _>>()?;
+    for d in &raw.decision {
+        let Decision { property, by, more, less, same } = d;
+        if [property, more, less, same].iter().any(|text| text.trim().is_empty()) {
+            return Err(format!("[[decision]] {property:?}: expected property, more, less and same"));
+        }
+        match compares.iter().find(|c| c.title == *by) {
+            Some(c) if c.kind == Kind::Rank => {
+                return Err(format!("[[decision]] {property:?}: {by:?} is a ranking, which has no side a"));
+            }
+            Some(_) => {}
+            None => return Err(format!("[[decision]] {property:?}: by: no [[compare]] is titled {by:?}")),
+        }
+    }
     Ok(Question {
-        compares: compares.collect::<Result<_, _>>()?,
+        compares,
+        decisions: raw.decision,
+        besides: raw.beside,
         id: raw.id,
         title: raw.title,
         argument: raw.argument.trim().to_owned(),

@@ -13,7 +13,8 @@ fn the_embedded_questions_are_fifteen_and_each_selects_something() {
     for q in questions {
         assert!(format!("{}: {}", q.id, q.title).chars().count() <= usize::from(WIDTH) + 40, "{}", q.id);
         let wanted = cells.iter().filter(|c| q.wants(c)).count();
-        assert_eq!(wanted == 0, q.compares.is_empty(), "{} wants {wanted} cells", q.id);
+        let asks = !q.compares.is_empty() || !q.besides.is_empty();
+        assert_eq!(wanted > 0, asks, "{} wants {wanted} cells", q.id);
         assert!(q.compares.is_empty() || wanted < cells.len(), "{} wants everything", q.id);
     }
     let mut ids: Vec<&str> = questions.iter().map(|q| q.id.as_str()).collect();
@@ -82,6 +83,12 @@ fn mistakes_in_a_question_are_answered_with_file_and_reason() {
         ("axis = \"size\"", "axis = \"backend\"", "expected a number for each name"),
         ("metric = \"whole\"", "metric = \"whole\"\nlevel = -1", "expected a number above 0"),
         ("a_is = \"keeping sticky bits\"", "a_is = \"\"", "expected names for the sides"),
+        (
+            "by = \"the whole operation, by footprint\"",
+            "by = \"speed\"",
+            "no [[compare]] is titled \"speed\"",
+        ),
+        ("less = \"Keep them in the slot\"", "less = \" \"", "expected property, more, less and same"),
     ] {
         assert!(good.contains(from), "{from}");
         let error = parse(&good.replacen(from, to, 1)).unwrap_err();

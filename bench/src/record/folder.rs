@@ -92,19 +92,9 @@ impl Folder {
     /// # Errors
     /// When the file system says no; the earlier one is still whole then.
     pub(crate) fn run(&self, run: &Run) -> Result<()> {
-        let path = self.path.join("run.json");
-        let write = || -> Result<()> {
-            let mut file = tempfile::Builder::new()
-                .prefix(".run-")
-                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-                .tempfile_in(&self.path)?;
-            serde_json::to_writer_pretty(&mut file, run)?;
-            file.write_all(b"\n")?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().with_context(|| format!("{}: cannot be written", path.display()))
+        let mut text = serde_json::to_vec_pretty(run).context("run.json")?;
+        text.push(b'\n');
+        crate::output::replace(&self.path.join("run.json"), &text)
     }
 }
 

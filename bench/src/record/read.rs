@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
 use super::{Line, Run, SCHEMA, Sample};
@@ -33,7 +34,7 @@ pub(crate) fn read_run(folder: &Path) -> Result<Run> {
     serde_json::from_str(&text).map_err(damaged)
 }
 
-/// Reads `samples.jsonl` line by line, checks each against `run.json` and against those before it, and remembers how
+/// Reads `samples.jsonl`, or `samples.jsonl.gz` in its place, line by line, checks each against `run.json` and against those before it, and remembers how
 /// far it got: a file that grows is read once.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -82,10 +83,7 @@ impl Reader {
     /// # Errors
     /// With file, line and reason: damage, or lines of another machine or build.
     pub(crate) fn advance(&mut self) -> Result<Vec<Line>> {
-        let file = File::open(&self.path)
-            .with_context(|| format!("{}: expected the blocks of a run", self.path.display()))?;
-        let mut file = BufReader::new(file);
-        file.seek(SeekFrom::Start(self.offset)).with_context(|| format!("{}", self.path.display()))?;
+        let mut file = self.open()?;
         let (mut lines, mut text) = (Vec::new(), Vec::new());
         loop {
             text.clear();
@@ -102,6 +100,19 @@ impl Reader {
             self.offset += read as u64;
             self.line += 1;
         }
+    }
+    /// At what was not read yet. A run that is over may be kept compressed.
+    fn open(&self) -> Result<Box<dyn BufRead>> {
+        let packed = self.path.with_extension("jsonl.gz");
+        let expected = || format!("{}: expected the blocks of a run", self.path.display());
+        if !self.path.exists() && packed.exists() {
+            let mut blocks = BufReader::new(MultiGzDecoder::new(File::open(&packed).with_context(expected)?));
+            io::copy(&mut blocks.by_ref().take(self.offset), &mut io::sink()).with_context(expected)?;
+            return Ok(Box::new(blocks));
+        }
+        let mut file = BufReader::new(File::open(&self.path).with_context(expected)?);
+        file.seek(SeekFrom::Start(self.offset)).with_context(expected)?;
+        Ok(Box::new(file))
     }
     fn parse(&self, text: &[u8]) -> Result<Line> {
         let parsed = if self.schema == 1 {

@@ -20,6 +20,9 @@ pub(super) fn load(folder: &Path) -> Result<Results> {
     if reader.torn_bytes() > 0 {
         results.notes.push(format!("{}/samples.jsonl: the last line is torn and left out", folder.display()));
     }
+    let (live, note) = super::live::load(folder, &results.run.machine)?;
+    results.live = live;
+    results.notes.extend(note);
     Ok(results)
 }
 

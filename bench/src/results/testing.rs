@@ -1,14 +1,14 @@
 //! Results made up for tests: known effects under known noise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::{CellFacts, Results};
 use crate::measure::member::What;
 use crate::measure::order::Rng;
 use crate::measure::stages::Stages;
-use crate::questions::CellId;
-use crate::record::{Line, Run, Sample};
+use crate::questions::{CellId, Coordinate, registry_order};
+use crate::record::{ChurnDose, Line, MemberEnd, Operations, Run, Sample};
 
 /// Cells with their true ns a page; noise of rounds and launches in per cent.
 pub(crate) struct Made {
@@ -43,6 +43,40 @@ impl Made {
         results
     }
     pub(crate) fn results(&self) -> Results {
+        let facts = self.cells.iter().map(|(id, _)| CellFacts {
+            id: id.clone(),
+            counts: self.counts.clone(),
+            ..CellFacts::default()
+        });
+        let facts = facts.filter(|f| walker::backends::find(f.id.rsplit('/').next().unwrap_or("")).is_some());
+        Results::new(Path::new("made"), run(), facts.collect(), self.lines())
+    }
+    /// The same by way of the analysis: cells have all that a run's have, with counts, single operations and churn.
+    pub(crate) fn analysed(&self) -> Results {
+        let mut run = run();
+        let cells: Vec<CellId> = self.cells.iter().filter_map(|(id, _)| CellId::parse(id)).collect();
+        run.groups = cells.iter().map(CellId::group).collect();
+        run.groups.sort();
+        run.groups.dedup();
+        let mut lines = self.lines();
+        for launch in 0..self.launches {
+            for cell in &cells {
+                lines.push(Line::Member(MemberEnd {
+                    launch,
+                    group: cell.group(),
+                    member: cell.get(Coordinate::Backend).to_owned(),
+                    counts: self.counts.clone(),
+                    operations: Some(Operations {
+                        batch: 1,
+                        ns: vec![(1000, 9000), (2000, 900), (5000 + u64::from(launch), 90), (9000, 10)],
+                    }),
+                    ..MemberEnd::default()
+                }));
+            }
+        }
+        super::read::of(Path::new("made"), run, lines).expect("results")
+    }
+    fn lines(&self) -> Vec<Line> {
         let mut rng = Rng::new(self.seed, "made");
         let mut noise = |percent: f64| {
             let mut sum = 0.0;
@@ -56,6 +90,7 @@ impl Made {
             for (id, ns) in &self.cells {
                 let cell = CellId::parse(id).expect("an id");
                 let offset = noise(self.launch_percent);
+                let churn = churn_of(cell.get(Coordinate::Churn));
                 for round in 0..self.rounds {
                     // Long blocks, so that whole nanoseconds do not round the figures.
                     let nr_pages = 1_000_000;
@@ -75,21 +110,64 @@ impl Made {
                         stages,
                         involuntary_switches: Some(0),
                         stolen_ticks: None,
-                        churn: None,
+                        churn,
                     };
                     lines.push(Line::Block(block(What::Whole, None)));
                     lines.push(Line::Block(block(What::Stages, Some(stages))));
                 }
             }
         }
-        let facts = self.cells.iter().map(|(id, _)| CellFacts {
-            id: id.clone(),
-            counts: self.counts.clone(),
-            ..CellFacts::default()
-        });
-        let facts = facts.filter(|f| walker::backends::find(f.id.rsplit('/').next().unwrap_or("")).is_some());
-        Results::new(Path::new("made"), run(), facts.collect(), lines)
+        lines
     }
+    /// Every cell that a question asks for, with the limits beside it: small calls, later designs and churn cost more.
+    pub(crate) fn all_questions() -> Made {
+        use crate::questions::{LIMITS, all_cells, questions};
+        let mut cells: Vec<(String, f64)> = Vec::new();
+        let mut groups = BTreeSet::new();
+        for cell in all_cells().into_iter().filter(|c| questions().iter().any(|q| q.wants(c))) {
+            let pages: f64 = cell.get(Coordinate::CallPages).parse().expect("a number");
+            let design = registry_order(cell.get(Coordinate::Backend)) as f64;
+            let faults = if cell.get(Coordinate::Request) == "snapshot" { 0.0 } else { 3.0 };
+            cells.push((cell.to_string(), 1.0 + faults + 80.0 / pages + 0.1 * design));
+            if groups.insert(cell.group()) {
+                let limits = LIMITS.iter().enumerate();
+                cells.extend(limits.map(|(i, l)| (format!("{}/{l}", cell.group()), 0.2 + 0.2 * i as f64)));
+            }
+        }
+        let counts = [
+            ("faults_issued", 200),
+            ("faults_needed", 20),
+            ("copies_not_asked_for", 180),
+            ("array_bytes", 8),
+            ("device_entries", 4),
+        ];
+        Made {
+            cells,
+            launches: 6,
+            rounds: 2,
+            round_percent: 1.0,
+            launch_percent: 0.3,
+            seed: 1,
+            counts: counts.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
+        }
+    }
+}
+
+/// The dose of that name, kept exactly.
+fn churn_of(name: &str) -> Option<ChurnDose> {
+    let events = match name.rsplit('-').nth(1)? {
+        "1000ps" => 10,
+        "10000ps" => 100,
+        _ => 5000,
+    };
+    let wall_ns = 10_000_000;
+    Some(ChurnDose {
+        wall_ns,
+        events,
+        busy_ns: 1000 * events,
+        pages_in_vain: 1000 * events,
+        ..ChurnDose::default()
+    })
 }
 
 /// A `run.json` without cells, of a machine that never was.

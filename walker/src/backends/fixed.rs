@@ -1,7 +1,8 @@
 //! The formats with fixed bits in one in/out array (5.8 to today), as one backend over a [`Layout`].
 //!
 //! Bits 63 VALID / REQ_FAULT, 62 WRITE / REQ_WRITE, 61 ERROR; the frame at the bottom. A layout adds how large the
-//! mapping is and which bits belong to the caller; the behaviour behind it is [`hmm_range_fault`] with its quirks.
+//! mapping is and which bits belong to the caller; the behaviour behind it is [`super::hmm_core::hmm_range_fault`] with
+//! its quirks.
 //!
 //! One property of all of them: input and output share the slot, so an output left in place asks for more the next
 //! time (the table of semantics 1.5). [`Backend::prepare`] refills.
@@ -9,7 +10,9 @@
 use crate::addr::{Level, PageRange, Pfn, VirtAddr};
 use crate::arch::Entry;
 use crate::backend::{Backend, Capability, Info, PageView};
-use crate::backends::hmm_core::{Answer, Chunk, End, Flags, Quirks, Slots, hmm_range_fault, plain_run};
+use crate::backends::hmm_core::{
+    Answer, Chunk, End, Flags, Later, Part, Quirks, Slots, do_later, hmm_range_fault_part, plain_run,
+};
 use crate::backends::program;
 use crate::counters::{Count, Counters};
 use crate::device_table::{DeviceEntry, DeviceTable};
@@ -280,18 +283,47 @@ impl<L: Layout> Fixed<L> {
         seq: u64,
         c: &mut C,
     ) -> Result<(), End> {
+        let mut moved = |_| if sub.check_retry(seq) { Err(End::Errno(Errno::Busy)) } else { Ok(()) };
+        self.call_part(at, self.range, c, &mut moved)
+    }
+    /// The same over a part of the range, with the caller's own test of the sequence.
+    pub(super) fn call_part<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        part: PageRange,
+        c: &mut C,
+        before_walk: &mut impl FnMut(VirtAddr) -> Result<(), End>,
+    ) -> Result<(), End> {
         if L::HOISTS_MASK && self.pfn_flags_mask & REQ == 0 {
-            self.call_with::<C, false>(at, sub, seq, c)
+            self.call_with::<C, false>(at, part, c, before_walk)
         } else {
-            self.call_with::<C, true>(at, sub, seq, c)
+            self.call_with::<C, true>(at, part, c, before_walk)
         }
+    }
+    /// What a call over a part left to be done.
+    #[cold]
+    pub(super) fn do_later<C: Counters>(
+        &mut self,
+        at: Locked<'_>,
+        later: Later,
+        c: &mut C,
+    ) -> Result<(), End> {
+        let n = self.range.nr_pages() as usize;
+        let mut slots: InOut<'_, L, true> = InOut {
+            hmm_pfns: &mut self.hmm_pfns[..n],
+            default_flags: self.default_flags & REQ,
+            pfn_flags_mask: self.pfn_flags_mask & REQ,
+            layout: PhantomData,
+        };
+        let call = Part { part: self.range, range: self.range, owner: self.owner };
+        do_later::<_, L::Quirks, C>(at, call, later, &mut slots, c)
     }
     fn call_with<C: Counters, const READS: bool>(
         &mut self,
         at: Locked<'_>,
-        sub: &Subscription,
-        seq: u64,
+        part: PageRange,
         c: &mut C,
+        before_walk: &mut impl FnMut(VirtAddr) -> Result<(), End>,
     ) -> Result<(), End> {
         let n = self.range.nr_pages() as usize;
         let mut slots: InOut<'_, L, READS> = InOut {
@@ -300,19 +332,21 @@ impl<L: Layout> Fixed<L> {
             pfn_flags_mask: self.pfn_flags_mask & REQ,
             layout: PhantomData,
         };
-        hmm_range_fault::<_, L::Quirks, C>(at, sub, seq, self.range, self.owner, &mut slots, c)
+        let call = Part { part, range: self.range, owner: self.owner };
+        hmm_range_fault_part::<_, L::Quirks, C>(at, call, &mut slots, c, before_walk)
     }
 
     /// Stage 3 of a consumer that steps by the order in the slots.
     #[inline(always)]
-    fn consume_by_order<C: Counters>(&self, device: &mut DeviceTable, c: &mut C) {
-        let n = self.range.nr_pages() as usize;
-        let mut writer = device.write(self.range);
+    fn consume_by_order<C: Counters>(&self, part: PageRange, device: &mut DeviceTable, c: &mut C) {
+        let n = part.nr_pages() as usize;
+        let slots = self.slots(part);
+        let mut writer = device.write(part);
         let (mut i, mut read, mut entries) = (0, 0, 0);
         while i < n {
             // Single pages, up to the next larger mapping.
             let mut single = 0;
-            for (d, &slot) in writer.pages_from(i).iter_mut().zip(&self.hmm_pfns[i..n]) {
+            for (d, &slot) in writer.pages_from(i).iter_mut().zip(&slots[i..n]) {
                 if slot & VALID != 0 && L::order(slot) != Some(0) {
                     break;
                 }
@@ -323,7 +357,7 @@ impl<L: Layout> Fixed<L> {
             if i == n {
                 break;
             }
-            let slot = self.hmm_pfns[i];
+            let slot = slots[i];
             let (pfn, order) = (Pfn::new(slot & L::PFN_MASK), L::order(slot).unwrap_or(0));
             // Frames of a mapping are aligned as its addresses are.
             let left = (1 << order) - (pfn.get() & ((1 << order) - 1));
@@ -335,14 +369,40 @@ impl<L: Layout> Fixed<L> {
         c.add(Count::DeviceEntries, entries);
     }
 
-    /// The slot that answers for page `i`, and how many pages before it that slot stands.
-    fn slot_for(&self, i: usize) -> (u64, u64) {
+    /// The slots of a part of the range.
+    fn slots(&self, part: PageRange) -> &[u64] {
+        let first = part.start().pages_since(self.range.start()) as usize;
+        &self.hmm_pfns[first..first + part.nr_pages() as usize]
+    }
+
+    /// Stage 3 of a part of the range.
+    #[inline(always)]
+    pub(super) fn consume_part<C: Counters>(&self, part: PageRange, device: &mut DeviceTable, c: &mut C) {
+        if L::CONSUMER_STEPS {
+            return self.consume_by_order(part, device, c);
+        }
+        program(device, part, self.slots(part), c, |&slot| device_entry(slot, L::PFN_MASK));
+    }
+
+    /// Writes the wishes of a request for a part of the range of the last `prepare`, over what stands there.
+    pub(super) fn refill_part<C: Counters>(&mut self, request: &Request<'_>, c: &mut C) {
+        let Some(wishes) = request.per_page else { return };
+        let first = request.range.start().pages_since(self.range.start()) as usize;
+        for (slot, wish) in self.hmm_pfns[first..].iter_mut().zip(wishes) {
+            *slot = *slot & L::STICKY | req_flags(*wish);
+        }
+        c.add(Count::ArrayBytes, 8 * wishes.len() as u64);
+    }
+
+    /// The slot that answers for page `i` after a walk that started at `origin`, and how many pages before it that slot
+    /// stands.
+    fn slot_for(&self, i: usize, origin: VirtAddr) -> (u64, u64) {
         if L::FIRST_SLOT_ONLY {
             let addr = self.range.start().add_pages(i as u64);
-            // A slot at the start of a block, or of the range, is written by every walk, unless a larger mapping covers
+            // A slot at the start of a block, or of the walk, is written by every walk, unless a larger mapping covers
             // it: so the larger blocks are asked first.
             for level in [Level::Pud, Level::Pmd] {
-                let start = addr.align_down(level).max(self.range.start());
+                let start = addr.align_down(level).max(origin);
                 let within = addr.pages_since(start);
                 let slot = self.hmm_pfns[i - within as usize];
                 if slot & VALID != 0 && L::order(slot) == Some(level.order()) {
@@ -371,12 +431,7 @@ impl<L: Layout> Backend for Fixed<L> {
     fn prepare<C: Counters>(&mut self, request: &Request<'_>, c: &mut C) {
         let mask = if request.per_page.is_some() { VALID | WRITE } else { 0 };
         self.prepare_raw(request.range, req_flags(request.default), mask, request.owner, |_| {});
-        if let Some(wishes) = request.per_page {
-            for (slot, wish) in self.hmm_pfns.iter_mut().zip(wishes) {
-                *slot = *slot & L::STICKY | req_flags(*wish);
-            }
-            c.add(Count::ArrayBytes, 8 * wishes.len() as u64);
-        }
+        self.refill_part(request, c);
     }
 
     fn walk_locked<C: Counters>(
@@ -391,14 +446,22 @@ impl<L: Layout> Backend for Fixed<L> {
     }
 
     fn consume<C: Counters>(&mut self, device: &mut DeviceTable, c: &mut C) {
-        if L::CONSUMER_STEPS {
-            return self.consume_by_order(device, c);
-        }
-        program(device, self.range, &self.hmm_pfns, c, |&slot| device_entry(slot, L::PFN_MASK));
+        self.consume_part(self.range, device, c);
     }
 
     fn view(&self, i: usize) -> PageView {
-        let (slot, within) = self.slot_for(i);
+        self.view_after(i, self.range.start())
+    }
+
+    fn range(&self) -> PageRange {
+        self.range
+    }
+}
+
+impl<L: Layout> Fixed<L> {
+    /// Slot `i` of the answer of a walk that started at `origin`.
+    pub(super) fn view_after(&self, i: usize, origin: VirtAddr) -> PageView {
+        let (slot, within) = self.slot_for(i, origin);
         match view(slot, L::PFN_MASK) {
             PageView::Mapped { pfn, write, device, .. } => {
                 let (order, compound) = (L::order(slot), L::compound(slot));
@@ -406,9 +469,5 @@ impl<L: Layout> Backend for Fixed<L> {
             }
             other => other,
         }
-    }
-
-    fn range(&self) -> PageRange {
-        self.range
     }
 }

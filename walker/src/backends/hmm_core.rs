@@ -160,6 +160,8 @@ pub trait Quirks {
     /// Of a span that needs a fault only those pages are faulted whose own wish is not fulfilled, each with its own
     /// need (no kernel).
     const FAULTS_EXACTLY: bool = false;
+    /// Faults and waits are left to the caller, which holds a lock that they may need (no kernel).
+    const FAULTS_LATER: bool = false;
 }
 
 /// 5.7 and 5.8, and what was proposed in between.
@@ -178,6 +180,27 @@ pub enum End {
     Errno(Errno),
     /// A fault dropped the mmap lock: the VMAs may be others now ([`Quirks::MAY_DROP_LOCK`] alone).
     LockDropped,
+    /// Everything before this is answered; the caller does it and walks on from there ([`Quirks::FAULTS_LATER`] alone).
+    Later(Later),
+}
+
+/// What a walk needs before it can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// Faults of this span.
+    Fault(PageRange, Flags),
+    /// That the page there comes out of its migration.
+    Wait(VirtAddr),
+}
+
+impl Later {
+    /// Where the walk goes on.
+    pub(super) fn addr(self) -> VirtAddr {
+        match self {
+            Later::Fault(span, _) => span.start(),
+            Later::Wait(addr) => addr,
+        }
+    }
 }
 
 impl From<End> for Errno {
@@ -185,7 +208,7 @@ impl From<End> for Errno {
     fn from(end: End) -> Errno {
         match end {
             End::Errno(e) => e,
-            End::LockDropped => Errno::Busy,
+            End::LockDropped | End::Later(_) => Errno::Busy,
         }
     }
 }
@@ -234,9 +257,35 @@ pub fn hmm_range_fault<S: Slots, Q: Quirks, C: Counters>(
     slots: &mut S,
     c: &mut C,
 ) -> Result<(), End> {
-    counting_array_bytes(S::RECORD_BYTES, c, |c| {
-        walk_until_done::<S, Q, C>(at, sub, seq, range, owner, slots, c)
-    })
+    let mut moved = |_| if sub.check_retry(seq) { Err(End::Errno(Errno::Busy)) } else { Ok(()) };
+    hmm_range_fault_part::<S, Q, C>(at, Part { part: range, range, owner }, slots, c, &mut moved)
+}
+
+/// A part of the range of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// What is walked.
+    pub(super) part: PageRange,
+    /// The range whose first page has slot 0.
+    pub(super) range: PageRange,
+    /// Whose device memory is reported.
+    pub(super) owner: u64,
+}
+
+/// [`hmm_range_fault`] over a part of the range. `before_walk` takes the place of the test of the sequence: it is asked
+/// before each walk, with the address at which that one starts.
+///
+/// # Errors
+/// As there, and those of `before_walk`.
+#[inline]
+pub(super) fn hmm_range_fault_part<S: Slots, Q: Quirks, C: Counters>(
+    at: Locked<'_>,
+    call: Part,
+    slots: &mut S,
+    c: &mut C,
+    before_walk: &mut impl FnMut(VirtAddr) -> Result<(), End>,
+) -> Result<(), End> {
+    counting_array_bytes(S::RECORD_BYTES, c, |c| walk_until_done::<S, Q, C>(at, call, slots, c, before_walk))
 }
 
 /// Runs `walk`, and counts the bytes of the wishes that it read and of the records that it wrote.
@@ -254,12 +303,10 @@ pub(super) fn counting_array_bytes<C: Counters, R>(
 
 fn walk_until_done<S: Slots, Q: Quirks, C: Counters>(
     at: Locked<'_>,
-    sub: &Subscription,
-    seq: u64,
-    range: PageRange,
-    owner: u64,
+    Part { part, range, owner }: Part,
     slots: &mut S,
     c: &mut C,
+    before_walk: &mut impl FnMut(VirtAddr) -> Result<(), End>,
 ) -> Result<(), End> {
     let may_fault = slots.may_fault();
     let mut walk: HmmWalk<'_, '_, S, Q, C> = HmmWalk {
@@ -268,14 +315,12 @@ fn walk_until_done<S: Slots, Q: Quirks, C: Counters>(
         owner,
         may_fault,
         slots,
-        last: range.start(),
+        last: part.start(),
         c,
         quirks: core::marker::PhantomData,
     };
     loop {
-        if sub.check_retry(seq) {
-            return Err(End::Errno(Errno::Busy));
-        }
+        before_walk(walk.last)?;
         // walk_page_range: start >= end.
         if range.is_empty() {
             return Err(End::Errno(Errno::Inval));
@@ -283,14 +328,47 @@ fn walk_until_done<S: Slots, Q: Quirks, C: Counters>(
         walk.c.add(Count::Walks, 1);
         let i = walk.slot_of(walk.last);
         walk.slots.begin(i);
-        match walk_page_range(at, PageRange::between(walk.last, range.end()), &mut walk) {
+        match walk_page_range(at, PageRange::between(walk.last, part.end()), &mut walk) {
             Ok(()) => return Ok(()),
             Err(Break::Again) => {}
+            Err(Break::Fault(span, need)) if Q::FAULTS_LATER => {
+                return Err(End::Later(Later::Fault(span, need)));
+            }
             Err(Break::Fault(span, need)) => walk.fault_outside(span, need)?,
             Err(Break::Ended(end)) => return Err(end),
-            Err(Break::Wait(_)) => unreachable!("waited for in the callback"),
+            // Otherwise waited for in the callback.
+            Err(Break::Wait(addr)) => return Err(End::Later(Later::Wait(addr))),
         }
     }
+}
+
+/// What a walk with [`Quirks::FAULTS_LATER`] left to be done.
+///
+/// # Errors
+/// Those of the fault; -EFAULT if its VMA is gone.
+pub(super) fn do_later<S: Slots, Q: Quirks, C: Counters>(
+    at: Locked<'_>,
+    Part { range, owner, .. }: Part,
+    later: Later,
+    slots: &mut S,
+    c: &mut C,
+) -> Result<(), End> {
+    let (span, need) = match later {
+        Later::Fault(span, need) => (span, need),
+        Later::Wait(addr) => {
+            c.add(Count::MigrationWaits, 1);
+            match at.mm.lookup(addr, Level::Pmd) {
+                Ok(pmd) if pmd.read().is_table() => at.mm.migration_entry_wait(pmd, addr),
+                Ok(pmd) => at.mm.pmd_migration_entry_wait(pmd),
+                Err(_) => {}
+            }
+            return Ok(());
+        }
+    };
+    let quirks = core::marker::PhantomData;
+    let walk: &mut HmmWalk<'_, '_, S, Q, C> =
+        &mut HmmWalk { at, range, owner, may_fault: true, slots, last: span.start(), c, quirks };
+    walk.fault_outside(span, need)
 }
 
 /// `hmm_pte_need_fault`: what a page with these CPU flags needs to fulfil the wish. Empty, VALID (a read fault) or
@@ -431,7 +509,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
     #[cold]
     fn fault(&mut self, vma: &'a Vma, span: PageRange, need: Flags) -> Break {
         self.last = span.start();
-        if Q::FAULTS_OUTSIDE {
+        if Q::FAULTS_OUTSIDE || Q::FAULTS_LATER {
             return Break::Fault(span, need);
         }
         self.fault_span(vma, span, need).map_or_else(Break::Ended, |()| Break::Again)
@@ -634,6 +712,9 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
             Break::Fault(span, need) => self.fault(vma, span, need),
             Break::Wait(addr) => {
                 self.last = addr;
+                if Q::FAULTS_LATER {
+                    return b;
+                }
                 self.c.add(Count::MigrationWaits, 1);
                 self.at.mm.migration_entry_wait(pmd, addr);
                 Break::Again
@@ -690,6 +771,9 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         }
         if migration {
             self.last = part.start();
+            if Q::FAULTS_LATER {
+                return Err(Break::Wait(part.start()));
+            }
             self.c.add(Count::MigrationWaits, 1);
             self.at.mm.pmd_migration_entry_wait(pmd);
             return Err(Break::Again);

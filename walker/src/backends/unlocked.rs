@@ -114,7 +114,7 @@ impl Backend for Unlocked {
             match r {
                 Ok(()) => return Ok(seq),
                 Err(End::Errno(Errno::Busy)) => c.add(Count::Retries, 1),
-                Err(End::Errno(e)) => return Err(e),
+                Err(end @ (End::Errno(_) | End::Later(_))) => return Err(end.into()),
                 Err(End::LockDropped) => {
                     left = self.budget;
                     // The kernel sleeps in the fault until user space has answered.

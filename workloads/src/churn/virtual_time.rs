@@ -3,7 +3,7 @@
 //! [`VirtualTime`] is what the walk counts with. The clock is the number of entries that walks have read: when it
 //! reaches an event's visit, the event happens right there, between two reads of the walk, with everything the walk
 //! holds (the mmap lock for reading, its read-side critical section) held. What needs the mmap lock for writing waits
-//! until the walk drops it, as a writer does. So every count is a function of the seed alone.
+//! until the walk drops it, as a writer does; beside a walk that holds the driver's lock every event waits for that. So every count is a function of the seed alone.
 //!
 //! * A visit is a PTE, a PMD entry, a leaf above it, or a hole. A PTE's event comes after its read and before what is
 //!   decided on it.
@@ -53,7 +53,7 @@ pub struct Played {
     pub failures: u64,
     /// Second halves.
     pub undone: u64,
-    /// Halves that waited for the walk to drop the mmap lock.
+    /// Halves that waited for the walk to drop the mmap lock or the driver's.
     pub waited: u64,
 }
 
@@ -66,6 +66,8 @@ pub struct VirtualTime {
     threads: Vec<Thread>,
     visits: u64,
     tables: u64,
+    /// The walk holds the driver's lock: events wait for it in their callback.
+    driver_held: bool,
     /// The earliest visit and table at which something is due.
     next_visit: u64,
     next_table: u64,
@@ -88,6 +90,7 @@ impl VirtualTime {
             threads: (0..spec.threads).map(thread).collect(),
             visits: 0,
             tables: 0,
+            driver_held: false,
             next_visit: 0,
             next_table: 0,
             played: Rc::default(),
@@ -165,10 +168,11 @@ impl VirtualTime {
             if !thread.waits && !self.is_due(thread) {
                 continue;
             }
-            let free = match thread.churner.lock() {
-                Lock::Read => self.mm.try_mmap_read().is_some(),
-                Lock::Write => self.mm.try_mmap_write().is_some(),
-            };
+            let free = !self.driver_held
+                && match thread.churner.lock() {
+                    Lock::Read => self.mm.try_mmap_read().is_some(),
+                    Lock::Write => self.mm.try_mmap_write().is_some(),
+                };
             if free {
                 self.half(t);
             } else if !thread.waits {
@@ -244,6 +248,13 @@ impl Counters for VirtualTime {
         if self.threads.iter().any(|t| t.waits) {
             self.run();
         }
+    }
+    fn driver_lock(&mut self) {
+        self.driver_held = true;
+    }
+    fn driver_unlocked(&mut self) {
+        self.driver_held = false;
+        self.mmap_unlocked();
     }
     fn mmap_write_lock(&mut self) {
         // Who migrates holds the mmap lock for reading until the entries have resolved.

@@ -41,7 +41,7 @@ fn conform(
     let arguments = ["conform"].into_iter().chain(arguments.iter().copied());
     let args = Cli::try_parse_from(arguments)?.args;
     let mut output = Vec::new();
-    let code = run_with(&args, &make, &Progress::hidden(), &mut output)?;
+    let code = run_with(&args, &make, &mut output)?;
     Ok((String::from_utf8(output)?, code == ExitCode::from(1)))
 }
 
@@ -156,18 +156,6 @@ fn bad_input_is_an_error_that_says_what_was_expected() {
     let broken = recording(&folder, &LINES.replace("4*W", "3*W"));
     let expected = ":1: steps[0].raw: expected counts that add up to 4, found a sum of 3";
     assert!(error(&[&broken]).ends_with(expected));
-}
-
-#[test]
-fn results_keep_the_order_of_the_items() {
-    let items: Vec<u64> = (0..200).collect();
-    let slow = |item: &u64| {
-        std::thread::sleep(Duration::from_micros(200 - item));
-        item * 2
-    };
-    let doubled = workers::map(&items, &Progress::hidden(), slow);
-    assert_eq!(doubled, items.iter().map(|item| item * 2).collect::<Vec<_>>());
-    assert!(workers::map(&[], &Progress::hidden(), slow).is_empty());
 }
 
 /// Reading, comparing and printing must not be what a replay waits for: well under a second in release, and this is

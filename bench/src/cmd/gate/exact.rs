@@ -4,10 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread;
 
 use anyhow::{Context, Result, bail};
 use regex::Regex;
@@ -18,15 +14,12 @@ use crate::interrupt;
 use crate::measure::clock::Clock;
 use crate::measure::matrix::Group;
 use crate::measure::member::NOOP;
-use crate::progress::Progress;
+use crate::workers;
 
 /// Under churn the seed decides where and when it strikes: one could miss a path that another takes.
 const SEEDS: [u64; 3] = [1, 2, 3];
 /// The committed counts, from the root of the project.
 pub(super) const FILE: &str = "bench/counts.txt";
-
-/// A cell and its counts.
-type Counted = (String, Result<BTreeMap<String, u64>>);
 
 /// Counts; none when Ctrl-C came first.
 ///
@@ -40,34 +33,16 @@ pub(super) fn count(filter: Option<&Regex>) -> Result<Option<CountTable>> {
         .filter(|(_, backend)| *backend != NOOP)
         .collect();
     let clock = Clock::measure();
-    let progress = Progress::new(cells.len());
-    let next = AtomicUsize::new(0);
-    let counted: Mutex<Vec<Counted>> = Mutex::new(Vec::new());
-    let workers = thread::available_parallelism().map_or(1, |n| n.get());
-    thread::scope(|scope| {
-        for worker in 0..workers {
-            let (next, counted, cells, progress) = (&next, &counted, &cells, &progress);
-            scope.spawn(move || {
-                while let Some((group, backend)) = cells.get(next.fetch_add(1, Relaxed)) {
-                    if interrupt::is_asked() {
-                        return;
-                    }
-                    let id = group.cell_id(backend);
-                    if worker == 0 {
-                        progress.step(next.load(Relaxed) as u64, &id);
-                    }
-                    let sum = cell(group, backend, clock);
-                    counted.lock().unwrap_or_else(PoisonError::into_inner).push((id, sum));
-                }
-            });
-        }
-    });
-    progress.finish();
-    if interrupt::is_asked() {
-        return Ok(None);
-    }
+    let counted = workers::map(
+        &cells,
+        |(group, backend)| group.cell_id(backend),
+        || !interrupt::is_asked(),
+        |(group, backend)| cell(group, backend, clock),
+    );
     let mut table = CountTable::default();
-    for (id, counts) in counted.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    for ((group, backend), counts) in cells.iter().zip(counted) {
+        let Some(counts) = counts else { return Ok(None) };
+        let id = group.cell_id(backend);
         let counts =
             counts.with_context(|| format!("{id}: cannot be counted; `walkbench verify` says more"))?;
         table.0.insert(id, counts);

@@ -13,7 +13,7 @@ fn line(name: &str, text: &str) -> String {
 }
 
 /// The lines.
-pub(super) fn beneath(job: &Job, results: &[GroupResult], harness: Option<Harness>) -> String {
+pub(super) fn beneath(job: &Job, results: &[GroupResult], harness: Option<Harness>, page: &str) -> String {
     let run = &job.run;
     let mut spreads: Vec<f64> = results
         .iter()
@@ -67,7 +67,8 @@ pub(super) fn beneath(job: &Job, results: &[GroupResult], harness: Option<Harnes
     text += &line("build", &format!("{}, commit {commit}{dirty}", run.build.rustc));
     let command = if run.command.is_empty() { "run".to_owned() } else { run.command.join(" ") };
     text += &line("command", &format!("walkbench {command}"));
-    text + &line("results", &job.folder.path().display().to_string())
+    text += &line("results", &job.folder.path().display().to_string());
+    text + &line("page", page)
 }
 
 /// Which counters there are; the reasons for those that are not, each once.

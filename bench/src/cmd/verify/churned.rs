@@ -201,10 +201,12 @@ impl<B: Backend> Sweeps<'_, B> {
             if !is_checked || wrong.is_some() {
                 return;
             }
+            let first = part.range.start().pages_since(backend.range().start()) as usize;
+            let view = |i: usize| backend.view(first + i);
             let checked = if played.get() == before {
-                oracle::check(mm, part, |i| backend.view(i), B::INFO.id).map(|d| d.lost_wishes)
+                oracle::check(mm, part, view, B::INFO.id).map(|d| d.lost_wishes)
             } else {
-                oracle::check_gives(mm, part, |i| backend.view(i), B::INFO.id)
+                oracle::check_gives(mm, part, view, B::INFO.id)
             };
             match checked {
                 Ok(n) => lost += n,

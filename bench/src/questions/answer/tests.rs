@@ -76,7 +76,9 @@ fn what_was_not_measured_is_said_and_so_is_what_does_not_exist() {
     assert!(found.effect.is_none() && found.break_even.is_none());
     let kernel = answered("kernel", &sticky(2.0));
     assert_eq!(kernel.verdict, Verdict::NotMeasured);
-    assert!(kernel.answer.contains("Not there yet: the rows of walkbench live"), "{}", kernel.answer);
+    assert!(kernel.answer.contains("expected live.json"), "{}", kernel.answer);
+    let split = answered("in_place_or_split", &sticky(2.0));
+    assert!(split.answer.contains("Not there yet: cells with"), "{}", split.answer);
     // One side only.
     let one = Made::new(&[(&format!("{AT}/sticky_flags"), 2.0)]);
     assert_eq!(answered("sticky_bits", &one).verdict, Verdict::NotMeasured);
@@ -174,4 +176,24 @@ fn text_of_answers_fits_100_columns() {
     ] {
         assert!(words.contains(part), "{part:?} not in\n{text}");
     }
+}
+
+#[test]
+fn the_command_of_an_answer_is_the_runs_own_for_one_question() {
+    for (command, expected) in [
+        ("run", "walkbench run --question limit"),
+        ("run --out mine --seed 7", "walkbench run --seed 7 --question limit"),
+        (
+            "run --profile full --question mask --question=prefill --launches 12 --format json",
+            "walkbench run --profile full --launches 12 --question limit",
+        ),
+        ("run --filter ^dense_4k@.*/(a|b)/", "walkbench run --filter '^dense_4k@.*/(a|b)/' --question limit"),
+    ] {
+        let command: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        assert_eq!(again(&command, "limit"), expected);
+    }
+    assert_eq!(
+        again(&["--filter".to_owned(), "it's".to_owned()], "x"),
+        r"walkbench run --filter 'it'\''s' --question x"
+    );
 }

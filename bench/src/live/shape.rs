@@ -1,0 +1,127 @@
+//! What the memory looks like before it is asked about.
+
+use std::fs::{self, File};
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::capture::scan;
+use crate::os::mapping::{Advice, IdleChild, Mapping, PAGE};
+
+/// Pages of a stripe of [`Shape::ManyVmas`].
+const STRIPE: usize = 64;
+
+/// As the workloads of the same names, as far as a process can make them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Shape {
+    /// Every page there, mapped by PTEs.
+    #[serde(rename = "dense_4k")]
+    Dense4k,
+    /// Every page there, in huge pages.
+    #[serde(rename = "dense_2m")]
+    Dense2m,
+    /// Every eighth page there.
+    Sparse,
+    /// Every page there, a VMA for each 64 pages.
+    ManyVmas,
+    /// The zero page everywhere.
+    ZeroPage,
+    /// Every page shared with a child.
+    AfterFork,
+    /// The same when the child is gone: a write may keep the page.
+    ChildGone,
+    /// Nothing there, huge pages unwanted.
+    #[serde(rename = "absent_4k")]
+    Absent4k,
+    /// Nothing there, huge pages wanted.
+    #[serde(rename = "absent_2m")]
+    Absent2m,
+    /// Every page in swap.
+    Swapped,
+}
+
+impl Shape {
+    /// Those that snapshots look at.
+    pub(super) const SNAPSHOTS: [Shape; 8] = [
+        Shape::Dense4k,
+        Shape::Dense2m,
+        Shape::Sparse,
+        Shape::ManyVmas,
+        Shape::ZeroPage,
+        Shape::AfterFork,
+        Shape::Absent4k,
+        Shape::Swapped,
+    ];
+
+    /// Makes it of whatever `mapping` holds. What is returned keeps it so.
+    ///
+    /// # Errors
+    /// What the kernel says, or lacks.
+    pub(super) fn make(self, mapping: &Mapping) -> io::Result<Option<IdleChild>> {
+        let all = mapping.all();
+        mapping.advise(all.clone(), Advice::DontNeed)?;
+        let huge = matches!(self, Shape::Dense2m | Shape::Absent2m);
+        mapping.advise(all.clone(), if huge { Advice::HugePage } else { Advice::NoHugePage })?;
+        match self {
+            Shape::Dense4k => mapping.write(1),
+            Shape::Dense2m => {
+                mapping.write(1);
+                is_huge(mapping)?;
+            }
+            Shape::Sparse => mapping.write(8),
+            Shape::ManyVmas => {
+                mapping.write(1);
+                for first in (0..mapping.len()).step_by(2 * STRIPE * PAGE) {
+                    mapping.protect(first..first + STRIPE * PAGE, false)?;
+                }
+            }
+            Shape::ZeroPage => mapping.advise(all, Advice::PopulateRead)?,
+            Shape::AfterFork => {
+                mapping.write(1);
+                return IdleChild::fork().map(Some);
+            }
+            Shape::ChildGone => {
+                mapping.write(1);
+                drop(IdleChild::fork()?);
+            }
+            Shape::Absent4k => {}
+            Shape::Absent2m => {
+                // Whether they come is only seen by trying.
+                mapping.write(1);
+                is_huge(mapping)?;
+                mapping.advise(all, Advice::DontNeed)?;
+            }
+            Shape::Swapped => {
+                let swaps = fs::read_to_string("/proc/swaps")?;
+                if swaps.lines().count() < 2 {
+                    return Err(io::Error::other("this machine has no swap (/proc/swaps)"));
+                }
+                mapping.write(1);
+                mapping.advise(all, Advice::PageOut)?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether the kernel gave huge pages for all of it.
+fn is_huge(mapping: &Mapping) -> io::Result<()> {
+    let pagemap = File::open("/proc/self/pagemap")?;
+    let (mut at, end) = (mapping.start() as u64, (mapping.start() + mapping.len()) as u64);
+    let (mut regions, mut huge) = (Vec::new(), 0);
+    while at < end {
+        at = scan::scan(&pagemap, at, end, &mut regions).map_err(|e| {
+            io::Error::new(e.kind(), format!("whether pages are huge only PAGEMAP_SCAN (6.7) says: {e}"))
+        })?;
+        huge +=
+            regions.iter().filter(|r| r.categories & scan::HUGE != 0).map(|r| r.end - r.start).sum::<u64>();
+    }
+    if huge as usize == mapping.len() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "the kernel gave huge pages for {} % of the memory; expected all of it (transparent_hugepage/enabled, memory)",
+        100 * huge / mapping.len() as u64
+    )))
+}

@@ -1,0 +1,243 @@
+//! Maps: the best design over two axes, designs by workloads, and distances to the limits.
+
+use std::collections::BTreeMap;
+
+use super::{Maker, measured, names, place};
+use crate::questions::answer::Verdict;
+use crate::questions::{CellId, Coordinate, Kind, registry_order};
+use crate::report::figure::{Body, Field, Figure, Grid, Range, Ranges, Scale, Value, plain};
+use crate::results::Results;
+use crate::tables;
+use walker::backend::Kind as BackendKind;
+
+/// Limits beside decode that a distance is said of.
+const LIMITS: [&str; 3] = ["copy", "load", "fill"];
+
+impl Maker<'_> {
+    /// Which design is best over an axis and over call sizes, hatched where its lead is not resolved.
+    pub(super) fn decision_map(&mut self) {
+        let compares = || self.question.compares.iter().zip(&self.answer.findings);
+        let Some(axis) = self.question.compares.iter().find_map(|c| c.axis.as_ref()) else { return };
+        let Some((_, finding)) = compares().find(|(c, f)| c.kind == Kind::Rank && !f.rankings.is_empty())
+        else {
+            return;
+        };
+        let cells: Vec<CellId> = finding.points.iter().filter_map(|p| CellId::parse(&p.a)).collect();
+        let rows_of = [Coordinate::Size, Coordinate::Request, Coordinate::CallPages];
+        let named = names(cells.iter(), &rows_of);
+        let mut rows: Vec<&CellId> = Vec::new();
+        let order = |c: &CellId| {
+            let size = workloads::definition::parse_size(c.get(Coordinate::Size));
+            (size, c.get(Coordinate::Request).to_owned(), c.get(Coordinate::CallPages).parse::<u64>().ok())
+        };
+        for cell in &cells {
+            if !rows.iter().any(|r| order(r) == order(cell)) {
+                rows.push(cell);
+            }
+        }
+        rows.sort_by_key(|c| std::cmp::Reverse(order(c)));
+        let mut columns: Vec<f64> = cells.iter().filter_map(|c| axis.at(c)).collect();
+        columns.sort_by(f64::total_cmp);
+        columns.dedup();
+        let fields: Vec<Field> = finding
+            .points
+            .iter()
+            .zip(&finding.rankings)
+            .filter_map(|(point, ranking)| {
+                let cell = CellId::parse(&point.a)?;
+                let x = axis.at(&cell)?;
+                let [first, second, ..] = &ranking.order[..] else { return None };
+                let note = match point.verdict {
+                    Verdict::Differs => format!("{} before {}", first.backend, second.backend),
+                    Verdict::Same => format!(
+                        "{} and {} are no more than {} % apart",
+                        first.backend, second.backend, self.question.percent
+                    ),
+                    _ => format!("{} before {}, not resolved", first.backend, second.backend),
+                };
+                let behind = tables::number(second.behind.ratio);
+                Some(Field {
+                    column: columns.iter().position(|c| *c == x)?,
+                    row: rows.iter().position(|r| order(r) == order(&cell))?,
+                    text: plain(&first.backend),
+                    value: None,
+                    name: Some(plain(&first.backend)),
+                    is_hatched: point.verdict != Verdict::Differs,
+                    note: plain(&format!("{}: {note}, {behind} times", ranking.group)),
+                })
+            })
+            .collect();
+        if fields.is_empty() {
+            return;
+        }
+        let grid = Grid {
+            x: plain(&axis.unit),
+            y: "pages a call".to_owned(),
+            columns: columns.iter().map(|x| format!("{x}")).collect(),
+            rows: rows.iter().map(|r| named[*r].clone()).collect(),
+            fields,
+            unit: None,
+            is_log: false,
+        };
+        let title =
+            "The cheapest design; hatched where its lead over the second is not resolved or does not count";
+        self.push(title, &plain(&finding.title), Body::Grid(grid), Vec::new());
+    }
+    /// Ratios of counts, design by workload and request.
+    pub(super) fn heat_maps(&mut self) {
+        for (compare, finding) in self.question.compares.iter().zip(&self.answer.findings) {
+            let head = finding.headline.as_ref().and_then(|p| CellId::parse(&p.a));
+            let Some(head) = head.filter(|_| compare.kind == Kind::Value) else { continue };
+            let shared = [Coordinate::Size, Coordinate::CallPages, Coordinate::Churn, Coordinate::Walkers];
+            let points: Vec<(CellId, f64, String)> = finding
+                .points
+                .iter()
+                .filter_map(|p| {
+                    let note = match (p.a_value, p.b_value) {
+                        (Some(a), Some(b)) => format!("{}: {a} to {b}, exact counts", p.a),
+                        _ => p.a.clone(),
+                    };
+                    Some((CellId::parse(&p.a)?, p.effect.ratio, plain(&note)))
+                })
+                .filter(|(c, ..)| shared.iter().all(|s| c.get(*s) == head.get(*s)))
+                .collect();
+            let unit = plain(&compare.metric.to_string());
+            let place =
+                format!("{}, {} pages a call", head.get(Coordinate::Size), head.get(Coordinate::CallPages));
+            let of = [Coordinate::Request, Coordinate::Workload];
+            if let Some((body, left_out)) = matrix(&points, &of, unit) {
+                self.push(&finding.title, &place, body, left_out);
+            }
+        }
+    }
+    /// Bars of distances to the decode limit at the headline's place, and a map of them over footprints.
+    pub(super) fn limits(&mut self) {
+        let Some(head) = self.headline() else { return };
+        let shared = [Coordinate::Workload, Coordinate::Request, Coordinate::CallPages, Coordinate::Churn];
+        let cells = self.cells_like(&head, &shared);
+        let (mut rows, mut limits, mut left_out) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let mut points = Vec::new();
+        for (cell, facts) in cells {
+            let value = measured(facts.x_decode, facts.nr_launches);
+            if let Some(value) = value {
+                points.push((cell.clone(), value.y, plain(&cell.to_string())));
+            }
+            if cell.get(Coordinate::Size) != head.get(Coordinate::Size) {
+                continue;
+            }
+            let Some(value) = value else {
+                let why = facts.error.as_deref().unwrap_or("no distance");
+                left_out.push(plain(&format!("{cell}: {why}")));
+                continue;
+            };
+            let note = plain(&format!("{cell}: {} times the decode limit", tables::number(value.y)));
+            rows.push(Range { name: plain(cell.get(Coordinate::Backend)), value, is_limit: false, note });
+            let decode = facts.limit_ns("decode");
+            for limit in LIMITS {
+                let ratio = facts.limit_ns(limit).zip(decode).map(|(l, d)| l / d);
+                if let Some(value) = ratio.and_then(|y| Value::new(y, None, true, true)) {
+                    limits.insert(limit, value);
+                }
+            }
+        }
+        if rows.is_empty() {
+            return;
+        }
+        rows.sort_by(|a, b| a.value.y.total_cmp(&b.value.y));
+        for (limit, value) in limits {
+            let note = format!("{limit}: {} times the decode limit", tables::number(value.y));
+            rows.push(Range { name: format!("({limit})"), value, is_limit: true, note });
+        }
+        let x = Scale { label: "times the decode limit".to_owned(), is_log: true, ticks: Vec::new() };
+        let body = Body::Ranges(Ranges { x, rows, is_bars: true, percent: None });
+        let title = "Distance to the decode limit";
+        self.push(title, &place(&head, None), body, left_out);
+        let unit = "times the decode limit".to_owned();
+        if let Some((body, left_out)) = matrix(&points, &[Coordinate::Size], unit) {
+            self.push("The same by footprint", &place(&head, Some(Coordinate::Size)), body, left_out);
+        }
+        self.figures.extend(overview(self.results, &self.question.id, self.figures.len() + 1));
+    }
+}
+
+/// Every design on every workload that was measured with 512 pages a call, undisturbed.
+fn overview(results: &Results, question: &str, number: usize) -> Option<Figure> {
+    let is_shown = |c: &CellId| {
+        c.get(Coordinate::Request) == "snapshot"
+            && c.get(Coordinate::CallPages) == "512"
+            && c.get(Coordinate::Churn) == workloads::churn::NO_CHURN
+            && c.get(Coordinate::Walkers) == "1"
+            && walker::backends::find(c.get(Coordinate::Backend))
+                .is_none_or(|b| b.kind != BackendKind::Control)
+    };
+    // The smallest size of each workload: all have one that a cache holds.
+    let mut smallest: BTreeMap<&str, u64> = BTreeMap::new();
+    let size = |c: &CellId| workloads::definition::parse_size(c.get(Coordinate::Size));
+    for cell in results.cells.keys().filter(|c| is_shown(c)) {
+        let at = smallest.entry(cell.get(Coordinate::Workload)).or_insert(u64::MAX);
+        *at = size(cell).unwrap_or(u64::MAX).min(*at);
+    }
+    let of = |(cell, facts): (&CellId, &crate::results::CellFacts)| {
+        let value = measured(facts.x_decode, facts.nr_launches)?;
+        Some((cell.clone(), value.y, plain(&cell.to_string())))
+    };
+    let is_smallest = |c: &CellId| size(c) == smallest.get(c.get(Coordinate::Workload)).copied();
+    let cells = results.cells.iter().filter(|(c, _)| is_shown(c) && is_smallest(c));
+    let points: Vec<_> = cells.filter_map(of).collect();
+    let (body, left_out) = matrix(&points, &[Coordinate::Workload], "times the decode limit".to_owned())?;
+    let Body::Grid(grid) = body else { return None };
+    (grid.rows.len() > 1).then(|| Figure {
+        id: format!("{question}-{number}"),
+        title: "Every design on every shape".to_owned(),
+        place: "snapshot, 512 pages a call, the smallest size of each".to_owned(),
+        body: Body::Grid(grid),
+        left_out,
+    })
+}
+
+/// Designs in columns, the coordinates of `of` in rows; none with fewer than two fields.
+fn matrix(points: &[(CellId, f64, String)], of: &[Coordinate], unit: String) -> Option<(Body, Vec<String>)> {
+    let named = names(points.iter().map(|(c, ..)| c), of);
+    let mut rows: Vec<(Option<u64>, String)> = Vec::new();
+    let mut columns: Vec<String> = Vec::new();
+    for (cell, ..) in points {
+        let size = workloads::definition::parse_size(cell.get(Coordinate::Size));
+        let row = (size.filter(|_| of.contains(&Coordinate::Size)), named[cell].clone());
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+        let backend = cell.get(Coordinate::Backend).to_owned();
+        if !columns.contains(&backend) {
+            columns.push(backend);
+        }
+    }
+    rows.sort();
+    columns.sort_by_key(|b| (registry_order(b), b.clone()));
+    let (mut fields, mut left_out) = (Vec::new(), Vec::new());
+    for (cell, value, note) in points {
+        if !value.is_finite() {
+            left_out.push(format!("{note}: {value}"));
+            continue;
+        }
+        fields.push(Field {
+            column: columns.iter().position(|c| c == cell.get(Coordinate::Backend))?,
+            row: rows.iter().position(|(_, name)| *name == named[cell])?,
+            text: tables::number(*value),
+            value: Some(*value),
+            name: None,
+            is_hatched: false,
+            note: note.clone(),
+        });
+    }
+    let is_log = fields.iter().all(|f| f.value.is_some_and(|v| v > 0.0));
+    let grid = Grid {
+        is_log,
+        x: "design".to_owned(),
+        y: of.iter().rev().map(|c| c.name()).collect::<Vec<_>>().join(", "),
+        columns: columns.iter().map(|c| plain(c)).collect(),
+        rows: rows.into_iter().map(|(_, name)| name).collect(),
+        fields,
+        unit: Some(unit),
+    };
+    (grid.fields.len() > 1).then_some((Body::Grid(grid), left_out))
+}

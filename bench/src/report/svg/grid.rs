@@ -1,0 +1,158 @@
+//! A matrix of fields, coloured by a number or by a name, hatched where nothing is resolved.
+
+use plotters::prelude::*;
+use plotters::style::colors::colormaps::{ColorMap, ViridisRGB};
+use plotters::style::text_anchor::{HPos, VPos};
+
+use super::theme::{INK, WIDTH, anchored, colour, cut, text_px};
+use super::{Area, Drawn};
+use crate::report::figure::{Field, Grid};
+
+/// Of a row of fields.
+const ROW: u32 = 24;
+/// Of a line of the legend.
+const LEGEND: u32 = 19;
+/// Between two hatches.
+const HATCH: i32 = 7;
+
+fn left(g: &Grid) -> u32 {
+    let widest = g.rows.iter().chain([&g.y]).map(|r| text_px(r, 12)).max().unwrap_or(0);
+    (widest + 20).clamp(90, 300)
+}
+
+fn column(g: &Grid) -> u32 {
+    ((WIDTH - left(g) - 8) / (g.columns.len() as u32).max(1)).clamp(8, 110)
+}
+
+/// Names of columns stand upright where they do not fit.
+fn is_upright(g: &Grid) -> bool {
+    g.columns.iter().any(|c| text_px(c, 12) + 6 > column(g))
+}
+
+fn above(g: &Grid) -> u32 {
+    let longest = g.columns.iter().map(|c| text_px(c, 12)).max().unwrap_or(0);
+    20 + if is_upright(g) { longest.min(160) + 10 } else { 20 }
+}
+
+/// Names that colour fields, in the order of their first field.
+fn names(g: &Grid) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for name in g.fields.iter().filter_map(|f| f.name.as_deref()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.sort_by_key(|n| (crate::questions::registry_order(n), *n));
+    names
+}
+
+pub(super) fn height(g: &Grid) -> u32 {
+    let legend = (names(g).len() as u32).div_ceil(4).max(1);
+    above(g) + g.rows.len() as u32 * ROW + legend * LEGEND + 12
+}
+
+pub(super) fn draw(area: &Area<'_>, g: &Grid) -> Drawn {
+    let (left, column, above) = (left(g) as i32, column(g) as i32, above(g) as i32);
+    let names = names(g);
+    let values = || g.fields.iter().filter_map(|f| f.value);
+    let (lo, hi) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+    area.draw(&Text::new(g.x.clone(), (left, 2), anchored(12, INK, HPos::Left, VPos::Top)))?;
+    area.draw(&Text::new(
+        cut(&g.y, 12, left as u32 - 16),
+        (left - 8, 2),
+        anchored(12, INK, HPos::Right, VPos::Top),
+    ))?;
+    for (i, name) in g.columns.iter().enumerate() {
+        let x = left + i as i32 * column + column / 2;
+        if is_upright(g) {
+            let style = anchored(12, INK, HPos::Left, VPos::Center).transform(FontTransform::Rotate270);
+            area.draw(&Text::new(cut(name, 12, 160), (x, above - 6), style))?;
+        } else {
+            let style = anchored(12, INK, HPos::Center, VPos::Bottom);
+            area.draw(&Text::new(name.clone(), (x, above - 6), style))?;
+        }
+    }
+    for (i, name) in g.rows.iter().enumerate() {
+        let y = above + i as i32 * ROW as i32 + ROW as i32 / 2;
+        let style = anchored(12, INK, HPos::Right, VPos::Center);
+        area.draw(&Text::new(cut(name, 12, left as u32 - 12), (left - 8, y), style))?;
+    }
+    for row in 0..g.rows.len() {
+        for at in 0..g.columns.len() {
+            let (x, y) = (left + at as i32 * column, above + row as i32 * ROW as i32);
+            let corners = [(x + 1, y + 1), (x + column - 1, y + ROW as i32 - 1)];
+            match g.fields.iter().find(|f| f.row == row && f.column == at) {
+                Some(f) => field(area, corners, f, fill(f, &names, &|v| shade(v, lo, hi, g.is_log)))?,
+                // Not measured: an empty frame is no value.
+                None => area.draw(&Rectangle::new(corners, INK.mix(0.2)))?,
+            }
+        }
+    }
+    legend(area, g, &names, (lo, hi))
+}
+
+fn fill(f: &Field, names: &[&str], shade: &dyn Fn(f64) -> RGBColor) -> RGBColor {
+    let place = |name: &str| names.iter().position(|n| *n == name).unwrap_or(0);
+    match (f.value, f.name.as_deref()) {
+        (Some(v), _) => shade(v),
+        (None, Some(name)) => colour(place(name)),
+        (None, None) => INK,
+    }
+}
+
+fn shade(v: f64, lo: f64, hi: f64, is_log: bool) -> RGBColor {
+    let share = match hi > lo {
+        true if is_log => (v / lo).ln() / (hi / lo).ln(),
+        true => (v - lo) / (hi - lo),
+        false => 0.0,
+    };
+    ViridisRGB.get_color(share.clamp(0.0, 1.0) as f32)
+}
+
+fn field(area: &Area<'_>, corners: [(i32, i32); 2], f: &Field, fill: RGBColor) -> Drawn {
+    let [(x0, y0), (x1, y1)] = corners;
+    area.draw(&Rectangle::new(corners, fill.filled()))?;
+    let (width, height) = (x1 - x0, y1 - y0);
+    if f.is_hatched {
+        let mut d = HATCH;
+        while d < width + height {
+            let from = if d <= height { (x0, y0 + d) } else { (x0 + d - height, y1) };
+            let to = if d <= width { (x0 + d, y0) } else { (x1, y0 + d - width) };
+            area.draw(&PathElement::new([from, to], WHITE.mix(0.75).stroke_width(1)))?;
+            d += HATCH;
+        }
+    }
+    if text_px(&f.text, 11) <= width as u32 && (f.value.is_some() || !f.is_hatched) {
+        let (r, g, b) = fill.rgb();
+        let is_light = 0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b) > 150.0;
+        let ink = if is_light { BLACK } else { WHITE };
+        let style = anchored(11, ink, HPos::Center, VPos::Center);
+        area.draw(&Text::new(f.text.clone(), (x0 + width / 2, y0 + height / 2), style))?;
+    }
+    Ok(())
+}
+
+fn legend(area: &Area<'_>, g: &Grid, names: &[&str], ends: (f64, f64)) -> Drawn {
+    let y = (above(g) + g.rows.len() as u32 * ROW + 8) as i32;
+    let style = || anchored(12, INK, HPos::Left, VPos::Center);
+    if let Some(unit) = &g.unit {
+        let x = 8;
+        for i in 0..40 {
+            let at = x + i * 3;
+            let colour = ViridisRGB.get_color(i as f32 / 39.0);
+            area.draw(&Rectangle::new([(at, y + 2), (at + 3, y + 14)], colour.filled()))?;
+        }
+        let number = crate::tables::number;
+        let how = if g.is_log { ", logarithmic" } else { "" };
+        let words = format!("{} to {} {unit}{how}", number(ends.0), number(ends.1));
+        return area.draw(&Text::new(words, (x + 128, y + 8), style()));
+    }
+    let width = (WIDTH - 16) / 4;
+    for (i, name) in names.iter().enumerate() {
+        let x = 8 + (i as u32 % 4 * width) as i32;
+        let y = y + (i as u32 / 4 * LEGEND) as i32;
+        area.draw(&Rectangle::new([(x, y + 2), (x + 14, y + 14)], colour(i).filled()))?;
+        area.draw(&Text::new(cut(name, 12, width - 30), (x + 20, y + 8), style()))?;
+    }
+    Ok(())
+}

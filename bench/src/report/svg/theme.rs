@@ -1,0 +1,145 @@
+//! Colours, letters and ticks.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::tables;
+
+/// Pixels of a chart; a page scales it down.
+pub(super) const WIDTH: u32 = 720;
+/// Letters and axes, for a light ground.
+pub(super) const INK: RGBColor = RGBColor(0x59, 0x63, 0x6e);
+/// In its place where the reader prefers dark; each is still read on the other's ground, since a page may differ from
+/// what its reader prefers.
+pub(super) const DARK_INK: RGBColor = RGBColor(0x9a, 0xa4, 0xaf);
+/// Colours that are told apart on white and on black, also without red or green.
+const PALETTE: [RGBColor; 9] = [
+    RGBColor(0x3b, 0x7d, 0xd8),
+    RGBColor(0xd9, 0x73, 0x0d),
+    RGBColor(0x2e, 0x9e, 0x5b),
+    RGBColor(0xc9, 0x4f, 0x9c),
+    RGBColor(0x8a, 0x63, 0xd2),
+    RGBColor(0x1b, 0x9a, 0xaa),
+    RGBColor(0xa8, 0x82, 0x1a),
+    RGBColor(0xd6, 0x45, 0x41),
+    RGBColor(0x7a, 0x82, 0x90),
+];
+/// prepare, walk, fault, retry, consume.
+pub(super) const STAGE_COLOURS: [RGBColor; 5] = [PALETTE[6], PALETTE[0], PALETTE[7], PALETTE[8], PALETTE[2]];
+
+/// Of the `i`th design of a chart.
+pub(super) fn colour(i: usize) -> RGBColor {
+    PALETTE[i % PALETTE.len()]
+}
+
+/// Letters of so many pixels.
+pub(super) fn text(px: u32, colour: RGBColor) -> TextStyle<'static> {
+    ("sans-serif", px).into_font().color(&colour)
+}
+
+/// The same, to be placed by this point.
+pub(super) fn anchored(px: u32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
+    text(px, colour).pos(Pos::new(h, v))
+}
+
+/// How wide a text is, about: an SVG does not say which letters it will be shown with.
+pub(super) fn text_px(text: &str, px: u32) -> u32 {
+    (text.chars().count() as f64 * f64::from(px) * 0.56).ceil() as u32
+}
+
+/// Words in lines of so many pixels.
+pub(super) fn lines(text: &str, px: u32, width: u32) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if text_px(line, px) + text_px(word, px) + px / 2 <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// As much of a text as fits so many pixels.
+pub(super) fn cut(text: &str, px: u32, width: u32) -> String {
+    if text_px(text, px) <= width {
+        return text.to_owned();
+    }
+    let fits = (f64::from(width) / (f64::from(px) * 0.56)) as usize;
+    text.chars().take(fits.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Round numbers between two ends, five or so; on a logarithmic scale the ends are logarithms and so are the places.
+pub(super) fn ticks(is_log: bool, lo: f64, hi: f64) -> Vec<(f64, String)> {
+    if is_log {
+        let steps: &[f64] = match hi - lo {
+            span if span > 2.5 => &[1.0],
+            span if span > 1.2 => &[1.0, 3.0],
+            span if span > 0.6 => &[1.0, 2.0, 5.0],
+            span if span > 0.25 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
+            _ => &[
+                1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.3, 2.6, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 9.5,
+            ],
+        };
+        let decades = (lo.floor() as i32)..=(hi.ceil() as i32);
+        let all = decades.flat_map(|d| steps.iter().map(move |s| s * 10f64.powi(d)));
+        return all.map(|x| (x.log10(), named(x))).filter(|(at, _)| (lo..=hi).contains(at)).collect();
+    }
+    let rough = (hi - lo) / 5.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|s| s * power).into_iter().find(|s| *s >= rough).unwrap_or(rough);
+    let first = (lo / step).ceil() as i64;
+    let last = (hi / step).floor() as i64;
+    (first..=last).map(|i| i as f64 * step).map(|x| (x, named(x))).collect()
+}
+
+/// A tick's name, short.
+fn named(x: f64) -> String {
+    let short = |x: f64, unit: &str| {
+        let text = format!("{x:.3}");
+        format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
+    };
+    match x.abs() {
+        a if a >= 1e9 => short(x / 1e9, "G"),
+        a if a >= 1e6 => short(x / 1e6, "M"),
+        a if a >= 1e4 => short(x / 1e3, "k"),
+        a if a >= 0.001 || a == 0.0 => short(x, ""),
+        _ => format!("{x:.0e}"),
+    }
+}
+
+/// A value with its interval, in few digits.
+pub(super) fn value(v: &crate::report::figure::Value) -> String {
+    tables::number(v.y)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_lie_between_the_ends_and_are_round() {
+        for (is_log, lo, hi) in [
+            (true, 0.0, 3.0),
+            (true, -0.05, 0.05),
+            (true, 0.3, 0.9),
+            (true, -2.0, 6.0),
+            (false, 0.0, 7.3),
+            (false, -5.0, 1e6),
+        ] {
+            let ticks = ticks(is_log, lo, hi);
+            assert!((2..=14).contains(&ticks.len()), "{is_log} {lo} {hi}: {ticks:?}");
+            assert!(ticks.iter().all(|(x, _)| (lo..=hi).contains(x)));
+        }
+        assert_eq!(ticks(true, 0.0, 3.0).last().unwrap().1, "1000");
+    }
+
+    #[test]
+    fn long_names_are_cut_and_short_ones_are_not() {
+        assert_eq!(cut("map_order", 12, 200), "map_order");
+        assert!(cut(&"x".repeat(100), 12, 100).chars().count() < 20);
+        assert_eq!(lines("one two three", 12, 40).len(), 3);
+    }
+}

@@ -1,0 +1,61 @@
+//! `live.json` beside a run: what `walkbench live --format json` said of the same machine's kernel.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+
+use crate::compare::differences;
+use crate::measure::machine::Machine;
+use crate::record::JSON_SCHEMA;
+
+/// A figure over launches.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub(crate) struct LiveFigure {
+    pub(crate) median: f64,
+    pub(crate) lo: Option<f64>,
+    pub(crate) hi: Option<f64>,
+    pub(crate) launches: usize,
+}
+
+/// What was asked of the kernel, and its figure.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct LiveRow {
+    pub(crate) source: String,
+    pub(crate) shape: String,
+    pub(crate) stage: String,
+    #[serde(default)]
+    pub(crate) churn: String,
+    pub(crate) ns_per_page: Option<LiveFigure>,
+    pub(crate) error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    schema: u32,
+    machine: Machine,
+    rows: Vec<LiveRow>,
+}
+
+/// The rows, if there are any; a note in their place if they are of another machine than the run.
+///
+/// # Errors
+/// With file and line, if it is damaged or of a newer schema.
+pub(super) fn load(folder: &Path, machine: &Machine) -> Result<(Vec<LiveRow>, Option<String>)> {
+    let path = folder.join("live.json");
+    if !path.exists() {
+        return Ok((Vec::new(), None));
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+    let file: File =
+        serde_json::from_str(&text).map_err(|e| anyhow!("{}:{}: damaged: {e}", path.display(), e.line()))?;
+    if file.schema != JSON_SCHEMA {
+        bail!("{}: schema {}: expected {JSON_SCHEMA}", path.display(), file.schema);
+    }
+    let differ = differences(machine, &file.machine);
+    if differ.is_empty() {
+        return Ok((file.rows, None));
+    }
+    let note = format!("{}: is of another machine and left out ({})", path.display(), differ.join("; "));
+    Ok((Vec::new(), Some(note)))
+}

@@ -54,6 +54,8 @@ pub(super) struct Instructions {
     pub(super) cells: usize,
     /// Those that differ at all.
     pub(super) moved: Vec<Moved>,
+    /// A side that says nothing to Callgrind: it is older than this tier.
+    pub(super) silent: Option<&'static str>,
 }
 
 impl Instructions {
@@ -63,6 +65,9 @@ impl Instructions {
     }
     /// In a sentence.
     pub(super) fn says(&self) -> String {
+        if let Some(side) = self.silent {
+            return format!("instructions not counted: the {side} program is older than this tier");
+        }
         format!(
             "instructions: {} of {} cells execute other numbers of them, {} more than {LEAST_PERCENT} % and {LEAST} a sweep \
              more (Callgrind, 2 MiB)",
@@ -280,8 +285,11 @@ mod tests {
         ] {
             assert_eq!(moved(old, new).is_over(), is_over, "{old} {new}");
         }
-        let found = Instructions { cells: 2, moved: vec![moved(1000.0, 1200.0), moved(1000.0, 1001.0)] };
+        let moved = vec![moved(1000.0, 1200.0), moved(1000.0, 1001.0)];
+        let found = Instructions { cells: 2, moved, silent: None };
         assert!(found.says().contains("2 of 2 cells execute other numbers of them, 1 more than 0.5 %"));
+        let silent = Instructions { silent: Some("old"), ..found.clone() };
+        assert!(silent.says().contains("the old program is older"), "{}", silent.says());
         assert!(found.text().contains("1000 -> 1200 instructions a sweep  (+20.00 %)"));
     }
 }

@@ -33,13 +33,13 @@ use job::Job;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  walkbench run                                      the quick profile, under two minutes
+  walkbench run                                      the quick profile: what the questions look at
   walkbench run --profile smoke                      seconds: does everything work
   walkbench run --filter '^dense_4k@1GiB/.*/512/'    some cells; see `walkbench list cells`
   walkbench run --resume results/2026-11-21-epyc     go on with a run that ended early
   walkbench run --out /tmp/mine --format json | jq '.cells[] | {id, ns_per_page}'")]
 pub(crate) struct RunArgs {
-    /// How much
+    /// How much; `quick`, where no filter and no question is given, measures what the questions look at
     #[arg(long, value_enum, default_value_t = ProfileArg::Quick)]
     profile: ProfileArg,
     /// Only cells whose id, workload@size/request/call_pages/churn/walkers/backend, matches

@@ -25,7 +25,7 @@ use crate::cmd::verify::VerifyArgs;
     propagate_version = true,
     after_help = "\
 Examples:
-  walkbench run                                measure everything, under two minutes
+  walkbench run                                measure what the questions ask, in minutes
   walkbench run --filter '^dense_4k@16MiB/snapshot/512/'
   walkbench list cells --filter fault_write    what `run` would measure
   walkbench verify                             every answer against the oracle, exact counts

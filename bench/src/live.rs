@@ -183,11 +183,7 @@ impl<'a> Asks<'a> {
                 self.pagemap.read_exact_at(&mut self.words, first)?;
             }
             Source::PagemapScan => {
-                let (mut at, end) =
-                    (self.mapping.start() as u64, (self.mapping.start() + self.mapping.len()) as u64);
-                while at < end {
-                    at = scan::scan(&self.pagemap, at, end, &mut self.regions)?;
-                }
+                scan::scan_all(&self.pagemap, self.mapping.addresses(), &mut self.regions, |_| {})?;
             }
             Source::Mincore => self.mapping.mincore(&mut self.words)?,
             Source::PopulateRead => self.mapping.advise(all, Advice::PopulateRead)?,

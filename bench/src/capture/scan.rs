@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 /// `PAGE_IS_*` that are asked for.
@@ -74,4 +75,27 @@ pub(crate) fn scan(pagemap: &File, start: u64, end: u64, regions: &mut Vec<Regio
     let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
     regions.truncate(n);
     Ok(arg.walk_end)
+}
+
+/// Scans all of `addresses` and hands over the regions as they come.
+///
+/// # Errors
+///
+/// As [`scan`]; and a scan that does not go on.
+pub(crate) fn scan_all(
+    pagemap: &File,
+    addresses: Range<u64>,
+    regions: &mut Vec<Region>,
+    mut each: impl FnMut(&[Region]),
+) -> io::Result<()> {
+    let mut at = addresses.start;
+    while at < addresses.end {
+        let stop = scan(pagemap, at, addresses.end, regions)?;
+        if stop <= at {
+            return Err(io::Error::other("PAGEMAP_SCAN made no progress"));
+        }
+        each(regions);
+        at = stop;
+    }
+    Ok(())
 }

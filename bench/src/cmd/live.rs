@@ -11,16 +11,15 @@ use serde_json::json;
 use crate::interrupt;
 use crate::live::{self, Case, Said};
 use crate::measure::machine::{Build, Machine};
-use crate::os::mapping::PAGE;
+use crate::os::mapping::{HUGE_PAGE, PAGE};
+use crate::os::process;
 use crate::output::{self, Format};
 use crate::progress::Progress;
 use crate::record::JSON_SCHEMA;
-use crate::stats::{Estimate, LEAST_LAUNCHES, estimate};
+use crate::results::LiveFigure;
+use crate::stats::{LEAST_LAUNCHES, estimate};
 use crate::tables;
 use workloads::definition::parse_size;
-
-/// What a memory size must be a multiple of.
-const HUGE_PAGE: u64 = 2 << 20;
 
 /// Measure this machine's own kernel: snapshots and faults on real memory of this process
 ///
@@ -49,7 +48,7 @@ pub(crate) struct LiveArgs {
 }
 
 fn memory(text: &str) -> Result<u64, String> {
-    let size = parse_size(text).filter(|s| *s > 0 && s.is_multiple_of(HUGE_PAGE));
+    let size = parse_size(text).filter(|s| *s > 0 && s.is_multiple_of(HUGE_PAGE as u64));
     size.ok_or_else(|| "expected a multiple of 2MiB, as 64MiB or 1GiB".to_owned())
 }
 
@@ -59,23 +58,9 @@ struct Row {
     #[serde(flatten)]
     case: Case,
     /// Over launches.
-    ns_per_page: Option<Figure>,
+    ns_per_page: Option<LiveFigure>,
     /// Why there is none.
     error: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Figure {
-    median: f64,
-    lo: Option<f64>,
-    hi: Option<f64>,
-    launches: usize,
-}
-
-impl From<Estimate> for Figure {
-    fn from(e: Estimate) -> Figure {
-        Figure { median: e.value, lo: e.lo, hi: e.hi, launches: e.launches }
-    }
 }
 
 /// Measures.
@@ -100,12 +85,14 @@ pub(crate) fn run(args: &LiveArgs) -> Result<ExitCode> {
     let mut launches = Vec::new();
     for n in 0..args.launches {
         progress.step(u64::from(n), "launches");
-        launches.push(launch(args)?);
+        let launch = launch(args);
+        // Ctrl-C ended the launch too.
         if interrupt::is_asked() {
             progress.finish();
             eprintln!("stopped by Ctrl-C after {} launches", launches.len());
             return Ok(ExitCode::from(interrupt::EXIT_CODE));
         }
+        launches.push(launch?);
     }
     progress.finish();
     let rows: Vec<Row> = cases.into_iter().map(|case| row(case, &launches)).collect();
@@ -125,12 +112,13 @@ pub(crate) fn run(args: &LiveArgs) -> Result<ExitCode> {
 
 fn launch(args: &LiveArgs) -> Result<Vec<Said>> {
     let program = std::env::current_exe().context("the program's own path")?;
-    let output = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(["live", "--launch", "--size", &format!("{}MiB", args.size >> 20)])
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("starting a launch")?;
+        .stderr(Stdio::inherit());
+    process::dies_with_this_thread(&mut command);
+    let output = command.output().context("starting a launch")?;
     if !output.status.success() {
         bail!("a launch ended with {}", output.status);
     }
@@ -147,7 +135,7 @@ fn row(case: Case, launches: &[Vec<Said>]) -> Row {
         }
     }
     // A case that failed once has no figure: its launches would be a choice.
-    let ns_per_page = if error.is_some() { None } else { estimate(&logs).map(Figure::from) };
+    let ns_per_page = if error.is_some() { None } else { estimate(&logs).map(LiveFigure::from) };
     Row { case, ns_per_page, error }
 }
 

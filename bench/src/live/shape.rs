@@ -5,7 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::capture::scan;
+use crate::capture::scan::{self, Region};
 use crate::os::mapping::{Advice, IdleChild, Mapping, PAGE};
 
 /// Pages of a stripe of [`Shape::ManyVmas`].
@@ -108,15 +108,14 @@ impl Shape {
 /// Whether the kernel gave huge pages for all of it.
 fn is_huge(mapping: &Mapping) -> io::Result<()> {
     let pagemap = File::open("/proc/self/pagemap")?;
-    let (mut at, end) = (mapping.start() as u64, (mapping.start() + mapping.len()) as u64);
-    let (mut regions, mut huge) = (Vec::new(), 0);
-    while at < end {
-        at = scan::scan(&pagemap, at, end, &mut regions).map_err(|e| {
-            io::Error::new(e.kind(), format!("whether pages are huge only PAGEMAP_SCAN (6.7) says: {e}"))
-        })?;
-        huge +=
-            regions.iter().filter(|r| r.categories & scan::HUGE != 0).map(|r| r.end - r.start).sum::<u64>();
-    }
+    let mut huge = 0;
+    let count = |regions: &[Region]| {
+        let in_huge_pages = regions.iter().filter(|r| r.categories & scan::HUGE != 0);
+        huge += in_huge_pages.map(|r| r.end - r.start).sum::<u64>();
+    };
+    scan::scan_all(&pagemap, mapping.addresses(), &mut Vec::new(), count).map_err(|e| {
+        io::Error::new(e.kind(), format!("whether pages are huge only PAGEMAP_SCAN (6.7) says: {e}"))
+    })?;
     if huge as usize == mapping.len() {
         return Ok(());
     }

@@ -5,8 +5,8 @@
 use std::io;
 use std::ops::Range;
 
-/// What a mapping starts and ends at, so that huge pages fit.
-const ALIGN: usize = 2 << 20;
+/// Of a huge page: what a mapping starts and ends at.
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 /// Of a page.
 pub(crate) const PAGE: usize = 4096;
 
@@ -51,18 +51,18 @@ impl Mapping {
     /// # Errors
     /// The kernel's.
     pub(crate) fn new(len: usize) -> io::Result<Mapping> {
-        assert!(len > 0 && len.is_multiple_of(ALIGN));
+        assert!(len > 0 && len.is_multiple_of(HUGE_PAGE));
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let rights = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), len + ALIGN, rights, flags, -1, 0) };
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len + HUGE_PAGE, rights, flags, -1, 0) };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let at = at.expose_provenance();
-        let start = at.next_multiple_of(ALIGN);
+        let start = at.next_multiple_of(HUGE_PAGE);
         // What alignment cost goes back; if that fails it stays reserved, which harms nobody.
-        for (from, to) in [(at, start), (start + len, at + len + ALIGN)] {
+        for (from, to) in [(at, start), (start + len, at + len + HUGE_PAGE)] {
             if from < to {
                 // SAFETY: a part of the mapping made above, which nothing refers to.
                 let _ = unsafe { libc::munmap(std::ptr::with_exposed_provenance_mut(from), to - from) };
@@ -73,6 +73,10 @@ impl Mapping {
     /// Its first address.
     pub(crate) fn start(&self) -> usize {
         self.start
+    }
+    /// Its addresses.
+    pub(crate) fn addresses(&self) -> Range<u64> {
+        self.start as u64..(self.start + self.len) as u64
     }
     /// Its bytes.
     pub(crate) fn len(&self) -> usize {
@@ -185,7 +189,7 @@ mod tests {
     #[test]
     fn memory_comes_by_touch_and_goes_by_advice() {
         let mapping = Mapping::new(4 << 20).unwrap();
-        assert_eq!((mapping.start() % ALIGN, mapping.len()), (0, 4 << 20));
+        assert_eq!((mapping.start() % HUGE_PAGE, mapping.len()), (0, 4 << 20));
         mapping.advise(mapping.all(), Advice::NoHugePage).unwrap();
         assert_eq!(resident(&mapping), 0);
         mapping.write(4);

@@ -3,19 +3,26 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compare::differences;
 use crate::measure::machine::Machine;
 use crate::record::JSON_SCHEMA;
+use crate::stats::Estimate;
 
 /// A figure over launches.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LiveFigure {
     pub(crate) median: f64,
     pub(crate) lo: Option<f64>,
     pub(crate) hi: Option<f64>,
     pub(crate) launches: usize,
+}
+
+impl From<Estimate> for LiveFigure {
+    fn from(e: Estimate) -> LiveFigure {
+        LiveFigure { median: e.value, lo: e.lo, hi: e.hi, launches: e.launches }
+    }
 }
 
 /// What was asked of the kernel, and its figure.

@@ -18,7 +18,7 @@
 use crate::backend::{Info, Kind};
 use crate::backends::fixed::{Fixed, Layout};
 use crate::backends::hmm_core::Quirks;
-use crate::backends::map_order::{PFN_MASK, WITH_ORDER, order_bits, order_of};
+use crate::backends::map_order::WITH_ORDER;
 
 /// The backend. See the module.
 pub type ExactFault = Fixed<Exact>;
@@ -35,13 +35,4 @@ impl Layout for Exact {
     const INFO: Info =
         Info { id: "exact_fault", kernel: "none", kind: Kind::Candidate, capabilities: &WITH_ORDER };
     type Quirks = Self;
-    const PFN_MASK: u64 = PFN_MASK;
-    #[inline(always)]
-    fn size(order: u8) -> u64 {
-        order_bits(order)
-    }
-    #[inline(always)]
-    fn order(slot: u64) -> Option<u8> {
-        Some(order_of(slot))
-    }
 }

@@ -12,7 +12,9 @@ use crate::arch::Entry;
 use crate::backend::{Backend, Capability, Info, PageView};
 use crate::backends::hmm_core::{
     Answer, Chunk, End, Flags, Later, Part, Quirks, Slots, do_later, hmm_range_fault_part, plain_run,
+    unless_moved,
 };
+use crate::backends::map_order;
 use crate::backends::program;
 use crate::counters::{Count, Counters};
 use crate::device_table::{DeviceEntry, DeviceTable};
@@ -49,8 +51,10 @@ pub trait Layout: Send + 'static {
     const INFO: Info;
     /// Behaviour of that generation.
     type Quirks: Quirks;
+    /// Position of the order field, five bits; by default as 5.9 has it.
+    const ORDER_SHIFT: u32 = map_order::ORDER_SHIFT;
     /// The frame.
-    const PFN_MASK: u64;
+    const PFN_MASK: u64 = (1 << Self::ORDER_SHIFT) - 1;
     /// Bits that belong to the caller and survive every store.
     const STICKY: u64 = 0;
     /// With a mask of 0 the wish of every page is the default: decided once a call, no slot is read.
@@ -62,9 +66,15 @@ pub trait Layout: Send + 'static {
     /// Plainly present entries are decoded with vectors in a snapshot.
     const WIDE: bool = false;
     /// The bits that tell the size of a mapping of `1 << order` pages.
-    fn size(order: u8) -> u64;
+    #[inline(always)]
+    fn size(order: u8) -> u64 {
+        u64::from(order) << Self::ORDER_SHIFT
+    }
     /// log2 of the base pages of the mapping, if the slot says it.
-    fn order(slot: u64) -> Option<u8>;
+    #[inline(always)]
+    fn order(slot: u64) -> Option<u8> {
+        Some((slot >> Self::ORDER_SHIFT & 0x1f) as u8)
+    }
     /// Whether the mapping is a huge one, if the slot says it.
     fn compound(slot: u64) -> Option<bool> {
         Self::order(slot).map(|o| o > 0)
@@ -283,8 +293,7 @@ impl<L: Layout> Fixed<L> {
         seq: u64,
         c: &mut C,
     ) -> Result<(), End> {
-        let mut moved = |_| if sub.check_retry(seq) { Err(End::Errno(Errno::Busy)) } else { Ok(()) };
-        self.call_part(at, self.range, c, &mut moved)
+        self.call_part(at, self.range, c, &mut unless_moved(sub, seq))
     }
     /// The same over a part of the range, with the caller's own test of the sequence.
     pub(super) fn call_part<C: Counters>(

@@ -257,8 +257,19 @@ pub fn hmm_range_fault<S: Slots, Q: Quirks, C: Counters>(
     slots: &mut S,
     c: &mut C,
 ) -> Result<(), End> {
-    let mut moved = |_| if sub.check_retry(seq) { Err(End::Errno(Errno::Busy)) } else { Ok(()) };
-    hmm_range_fault_part::<S, Q, C>(at, Part { part: range, range, owner }, slots, c, &mut moved)
+    hmm_range_fault_part::<S, Q, C>(
+        at,
+        Part { part: range, range, owner },
+        slots,
+        c,
+        &mut unless_moved(sub, seq),
+    )
+}
+
+/// The kernel's test before each walk: -EBUSY when the sequence moved.
+#[inline(always)]
+pub(super) fn unless_moved(sub: &Subscription, seq: u64) -> impl FnMut(VirtAddr) -> Result<(), End> {
+    move |_| if sub.check_retry(seq) { Err(End::Errno(Errno::Busy)) } else { Ok(()) }
 }
 
 /// A part of the range of a call.

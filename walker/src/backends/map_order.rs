@@ -57,15 +57,6 @@ impl Layout for V5_9 {
     const INFO: Info =
         Info { id: "map_order", kernel: "5.9-6.15", kind: Kind::Historic, capabilities: &WITH_ORDER };
     type Quirks = V5_9;
-    const PFN_MASK: u64 = PFN_MASK;
-    #[inline(always)]
-    fn size(order: u8) -> u64 {
-        order_bits(order)
-    }
-    #[inline(always)]
-    fn order(slot: u64) -> Option<u8> {
-        Some(order_of(slot))
-    }
 }
 
 /// The same API under a consumer that uses the order: it steps from mapping to mapping and writes one device entry for
@@ -82,14 +73,5 @@ impl Layout for V5_9Step {
     const INFO: Info =
         Info { id: "map_order_step", kernel: "5.9-6.15", kind: Kind::Historic, capabilities: &WITH_ORDER };
     type Quirks = V5_9Step;
-    const PFN_MASK: u64 = PFN_MASK;
     const CONSUMER_STEPS: bool = true;
-    #[inline(always)]
-    fn size(order: u8) -> u64 {
-        order_bits(order)
-    }
-    #[inline(always)]
-    fn order(slot: u64) -> Option<u8> {
-        Some(order_of(slot))
-    }
 }

@@ -23,7 +23,7 @@ use crate::addr::{PageRange, VirtAddr};
 use crate::backend::{Backend, Info, Kind, PageView, Programmed};
 use crate::backends::fixed::{Fixed, Layout};
 use crate::backends::hmm_core::{End, Later, Quirks};
-use crate::backends::map_order::{PFN_MASK, WITH_ORDER, order_bits, order_of};
+use crate::backends::map_order::WITH_ORDER;
 use crate::counters::Counters;
 use crate::device_table::DeviceTable;
 use crate::mm::{Errno, Locked, Mm};
@@ -45,15 +45,6 @@ impl Layout for Cursor {
     const INFO: Info =
         Info { id: "range_cursor", kernel: "none", kind: Kind::Candidate, capabilities: &WITH_ORDER };
     type Quirks = Self;
-    const PFN_MASK: u64 = PFN_MASK;
-    #[inline(always)]
-    fn size(order: u8) -> u64 {
-        order_bits(order)
-    }
-    #[inline(always)]
-    fn order(slot: u64) -> Option<u8> {
-        Some(order_of(slot))
-    }
 }
 
 /// The backend. See the module.

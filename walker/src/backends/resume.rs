@@ -25,7 +25,7 @@ use crate::backend::{Backend, Info, Kind, PageView, Programmed};
 use crate::backends::exact_fault::Exact;
 use crate::backends::fixed::{Fixed, Layout};
 use crate::backends::hmm_core::Quirks;
-use crate::backends::map_order::{PFN_MASK, WITH_ORDER, order_bits, order_of};
+use crate::backends::map_order::WITH_ORDER;
 use crate::counters::Counters;
 use crate::device_table::DeviceTable;
 use crate::mm::{Errno, Locked, Mm};
@@ -49,15 +49,6 @@ impl Layout for Plain {
     const INFO: Info =
         Info { id: "resume", kernel: "none", kind: Kind::Candidate, capabilities: &WITH_ORDER };
     type Quirks = Self;
-    const PFN_MASK: u64 = PFN_MASK;
-    #[inline(always)]
-    fn size(order: u8) -> u64 {
-        order_bits(order)
-    }
-    #[inline(always)]
-    fn order(slot: u64) -> Option<u8> {
-        Some(order_of(slot))
-    }
 }
 
 /// See [`SparseExactResume`].
@@ -68,18 +59,9 @@ impl Layout for Sparse {
     const INFO: Info =
         Info { id: "sparse_exact_resume", kernel: "none", kind: Kind::Candidate, capabilities: &WITH_ORDER };
     type Quirks = Exact;
-    const PFN_MASK: u64 = PFN_MASK;
     const HOISTS_MASK: bool = true;
     const FIRST_SLOT_ONLY: bool = true;
     const CONSUMER_STEPS: bool = true;
-    #[inline(always)]
-    fn size(order: u8) -> u64 {
-        order_bits(order)
-    }
-    #[inline(always)]
-    fn order(slot: u64) -> Option<u8> {
-        Some(order_of(slot))
-    }
 }
 
 /// What is known of a 2 MiB slice of the range.
@@ -111,21 +93,16 @@ pub struct ResumeOf<L> {
     layout: PhantomData<L>,
 }
 
-/// Neighbours in `slices` that `wanted` wants, as runs of indices.
-fn runs(slices: &[Slice], wanted: impl Fn(&Slice) -> bool, run: &mut impl FnMut(core::ops::Range<usize>)) {
-    let mut first = 0;
-    while let Some(from) = slices[first..].iter().position(&wanted) {
-        let from = first + from;
-        let to = slices[from..].iter().position(|s| !wanted(s)).map_or(slices.len(), |n| from + n);
-        run(from..to);
-        first = to;
-    }
+/// The pages of neighbours; there is one at least.
+fn span(run: &[Slice]) -> PageRange {
+    PageRange::between(run[0].part.start(), run[run.len() - 1].part.end())
 }
 
-fn span(slices: &[Slice]) -> PageRange {
-    match (slices.first(), slices.last()) {
-        (Some(first), Some(last)) => PageRange::between(first.part.start(), last.part.end()),
-        _ => PageRange::pages(VirtAddr::new(0), 0),
+impl<L: Layout> ResumeOf<L> {
+    /// What the last attempt has made certain, neighbours as one.
+    fn just_done(&self) -> impl Iterator<Item = PageRange> {
+        let runs = self.slices.chunk_by(|a, b| a.just_done == b.just_done);
+        runs.filter(|run| run[0].just_done).map(span)
     }
 }
 
@@ -176,11 +153,8 @@ impl<L: Layout> Backend for ResumeOf<L> {
         if self.slices.is_empty() {
             return Err(Errno::Inval);
         }
-        let mut first = 0;
-        while let Some(from) = self.slices[first..].iter().position(|s| !s.done).map(|n| first + n) {
-            let to = self.slices[from..].iter().position(|s| s.done).map_or(self.slices.len(), |n| from + n);
-            let part = span(&self.slices[from..to]);
-            let slices = &mut self.slices[from..to];
+        for slices in self.slices.chunk_by_mut(|a, b| a.done == b.done).filter(|run| !run[0].done) {
+            let part = span(slices);
             let mut begun = Some(seq);
             self.fixed.call_part(at, part, c, &mut |last| {
                 // What a fault of this call invalidated is walked under a sequence from after it.
@@ -191,7 +165,6 @@ impl<L: Layout> Backend for ResumeOf<L> {
                 }
                 Ok(())
             })?;
-            first = to;
         }
         Ok(seq)
     }
@@ -223,15 +196,12 @@ impl<L: Layout> Backend for ResumeOf<L> {
     }
 
     fn programmed(&self, part: &mut impl FnMut(PageRange)) {
-        runs(&self.slices, |s| s.just_done, &mut |run| part(span(&self.slices[run])));
+        self.just_done().for_each(part);
     }
 
     /// What the last attempt has made certain.
     fn consume<C: Counters>(&mut self, device: &mut DeviceTable, c: &mut C) {
-        let fixed = &self.fixed;
-        runs(&self.slices, |s| s.just_done, &mut |run| {
-            fixed.consume_part(span(&self.slices[run]), device, c)
-        });
+        self.just_done().for_each(|part| self.fixed.consume_part(part, device, c));
     }
 
     fn view(&self, i: usize) -> PageView {

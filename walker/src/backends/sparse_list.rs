@@ -18,7 +18,7 @@
 use crate::backend::{Info, Kind};
 use crate::backends::fixed::{Fixed, Layout};
 use crate::backends::hmm_core::Quirks;
-use crate::backends::map_order::{PFN_MASK, WITH_ORDER, order_bits, order_of};
+use crate::backends::map_order::WITH_ORDER;
 
 /// The backend. See the module.
 pub type SparseList = Fixed<Sparse>;
@@ -33,15 +33,6 @@ impl Layout for Sparse {
     const INFO: Info =
         Info { id: "sparse_list", kernel: "none", kind: Kind::Candidate, capabilities: &WITH_ORDER };
     type Quirks = Self;
-    const PFN_MASK: u64 = PFN_MASK;
     const FIRST_SLOT_ONLY: bool = true;
     const CONSUMER_STEPS: bool = true;
-    #[inline(always)]
-    fn size(order: u8) -> u64 {
-        order_bits(order)
-    }
-    #[inline(always)]
-    fn order(slot: u64) -> Option<u8> {
-        Some(order_of(slot))
-    }
 }

@@ -41,30 +41,10 @@ impl Quirks for V6_16 {
     const KNOWS_DEVICE_PMD: bool = true;
 }
 
-/// The bits of an order, which 6.16 moved down for its sticky bits.
-#[inline(always)]
-pub(super) const fn order_bits(order: u8) -> u64 {
-    (order as u64) << ORDER_SHIFT
-}
-
-/// The order field of a slot.
-#[inline(always)]
-pub(super) const fn order_of(slot: u64) -> u8 {
-    ((slot & ORDER_MASK) >> ORDER_SHIFT) as u8
-}
-
 impl Layout for V6_16 {
     const INFO: Info =
         Info { id: "sticky_flags", kernel: "6.16-7.2", kind: Kind::Historic, capabilities: &WITH_ORDER };
     type Quirks = V6_16;
-    const PFN_MASK: u64 = PFN_MASK;
+    const ORDER_SHIFT: u32 = ORDER_SHIFT;
     const STICKY: u64 = STICKY;
-    #[inline(always)]
-    fn size(order: u8) -> u64 {
-        order_bits(order)
-    }
-    #[inline(always)]
-    fn order(slot: u64) -> Option<u8> {
-        Some(order_of(slot))
-    }
 }

@@ -19,7 +19,7 @@ use crate::addr::PageRange;
 use crate::backend::{Backend, Capability, Info, Kind, PageView};
 use crate::backends::fixed::{Fixed, Layout};
 use crate::backends::hmm_core::{End, Quirks};
-use crate::backends::sticky_flags::{PFN_MASK, STICKY, order_bits, order_of};
+use crate::backends::sticky_flags::{ORDER_SHIFT, STICKY};
 use crate::counters::{Count, Counters};
 use crate::device_table::DeviceTable;
 use crate::mm::{Errno, Locked, Mm};
@@ -57,16 +57,8 @@ impl Layout for V7_3 {
         ],
     };
     type Quirks = V7_3;
-    const PFN_MASK: u64 = PFN_MASK;
+    const ORDER_SHIFT: u32 = ORDER_SHIFT;
     const STICKY: u64 = STICKY;
-    #[inline(always)]
-    fn size(order: u8) -> u64 {
-        order_bits(order)
-    }
-    #[inline(always)]
-    fn order(slot: u64) -> Option<u8> {
-        Some(order_of(slot))
-    }
 }
 
 /// The backend. See the module.

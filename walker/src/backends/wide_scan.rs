@@ -16,7 +16,7 @@
 use crate::backend::{Info, Kind};
 use crate::backends::fixed::{Fixed, Layout};
 use crate::backends::hmm_core::Quirks;
-use crate::backends::map_order::{PFN_MASK, WITH_ORDER, order_bits, order_of};
+use crate::backends::map_order::WITH_ORDER;
 
 /// The backend. See the module.
 pub type WideScan = Fixed<Wide>;
@@ -31,15 +31,6 @@ impl Layout for Wide {
     const INFO: Info =
         Info { id: "wide_scan", kernel: "none", kind: Kind::Candidate, capabilities: &WITH_ORDER };
     type Quirks = Self;
-    const PFN_MASK: u64 = PFN_MASK;
     const HOISTS_MASK: bool = true;
     const WIDE: bool = true;
-    #[inline(always)]
-    fn size(order: u8) -> u64 {
-        order_bits(order)
-    }
-    #[inline(always)]
-    fn order(slot: u64) -> Option<u8> {
-        Some(order_of(slot))
-    }
 }

@@ -3,7 +3,8 @@
 //! [`VirtualTime`] is what the walk counts with. The clock is the number of entries that walks have read: when it
 //! reaches an event's visit, the event happens right there, between two reads of the walk, with everything the walk
 //! holds (the mmap lock for reading, its read-side critical section) held. What needs the mmap lock for writing waits
-//! until the walk drops it, as a writer does; beside a walk that holds the driver's lock every event waits for that. So every count is a function of the seed alone.
+//! until the walk drops it, as a writer does; beside a walk that holds the driver's lock every event waits for that. So
+//! every count is a function of the seed alone.
 //!
 //! * A visit is a PTE, a PMD entry, a leaf above it, or a hole. A PTE's event comes after its read and before what is
 //!   decided on it.

@@ -2,6 +2,7 @@
 //!
 //! Which blocks count is [`Clean`]'s to say. Rounds make a launch's value, launches make an interval.
 
+mod controls;
 mod live;
 mod read;
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod baseline;
 mod exact;
 mod instructions;
 mod paired;
+mod planted;
 pub(crate) mod scratch;
 mod self_test;
 mod side;
@@ -21,7 +22,9 @@ use workloads::definition::Profile;
 
 use self::baseline::Baseline;
 use self::paired::Plan;
+use self::planted::Planted;
 use self::scratch::Scratch;
+use self::self_test::Kept;
 use self::side::Program;
 use crate::gate::counts;
 use crate::gate::report::{self, Around};
@@ -92,7 +95,7 @@ pub(crate) struct GateArgs {
     /// What to compare with: a git revision, or an executable
     #[arg(long, value_name = "REV|EXE")]
     baseline: Option<String>,
-    /// Try the gate on this machine: N runs each with nothing, 3 %, 2 % and -3 % planted; each with its own --budget
+    /// Try the gate on this machine: N runs with each of --planted, each with its own --budget
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     self_test: Option<u64>,
     /// Seconds that the paired tier aims at
@@ -113,12 +116,25 @@ pub(crate) struct GateArgs {
     /// Seconds that a side may take for an answer
     #[arg(long, value_name = "SECONDS", default_value_t = 60, hide = true)]
     patience: u64,
-    /// Make the new side do so many per cent more work, to see the gate find it; the old side if negative
-    #[arg(long, value_name = "PERCENT", default_value_t = 0, allow_hyphen_values = true, hide = true)]
-    plant: i64,
-    /// Plant it in cells under churn only
-    #[arg(long, hide = true)]
-    plant_under_churn: bool,
+    /// Plant a slowdown, to see the gate find it: PERCENT more work, PERCENT:churn only under churn, PERCENT:late in every
+    /// 64th operation; if negative, in the old side
+    #[arg(long, value_name = "WHAT", default_value = "0", allow_hyphen_values = true, hide = true)]
+    plant: Planted,
+    /// What --self-test plants, in turns: PERCENT of work, PERCENT:churn only under churn, PERCENT:late in some operations
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_delimiter = ',',
+        default_value = "0,3,2,-3,3:churn,40:late",
+        allow_hyphen_values = true
+    )]
+    planted: Vec<Planted>,
+    /// Keep every run of --self-test here, and go on with those that are here already
+    #[arg(long, value_name = "FILE", requires = "self_test")]
+    record: Option<PathBuf>,
+    /// Cells whose slowest operations (p99) are compared as well
+    #[arg(long, value_name = "REGEX", default_value = TAILS)]
+    tails: Regex,
     /// Compare the exact counts of every cell with the committed ones
     #[arg(long)]
     exact: bool,
@@ -170,6 +186,9 @@ const CHURNED: [&str; 3] = [
 const USUAL: &str = "^(dense_4k|dense_2m|split_permissions|after_fork_10pct|after_fork_write|absent_4k|zero_mapped|\
                      swapped|sparse|numa_hint|device_private_own)@16MiB/\
                      (snapshot|fault_read|fault_write)/512/none/1/(map_order|unlocked)$";
+
+/// Whose p99 is compared where nothing else is said: calls of a microsecond or two, alone and under churn.
+const TAILS: &str = "^dense_4k@16MiB/snapshot/512/.*/1/map_order$";
 
 /// The cells to compare.
 fn cells(filter: Option<&Regex>) -> Result<Vec<String>> {
@@ -236,17 +255,20 @@ fn place(scratch: &Scratch, old: &Path) -> Result<[PathBuf; 3]> {
     Ok([place(old, "old")?, place(this, "new")?, place(this, "two")?])
 }
 
-fn plan(args: &GateArgs, [old, new, copy]: [PathBuf; 3], cells: Vec<String>, plant: i64, seed: u64) -> Plan {
-    let planted = |percent: i64| {
-        let mut argv = vec!["--plant".to_owned(), percent.max(0).to_string()];
-        argv.extend(args.plant_under_churn.then(|| "--plant-under-churn".to_owned()));
-        if percent > 0 { argv } else { Vec::new() }
-    };
+fn plan(
+    args: &GateArgs,
+    [old, new, copy]: [PathBuf; 3],
+    cells: Vec<String>,
+    planted: Planted,
+    seed: u64,
+) -> Plan {
+    let [for_old, for_new] = planted.arguments();
     Plan {
-        old: Program { name: "old", exe: old, args: planted(-plant) },
-        new: Program { name: "new", exe: new, args: planted(plant) },
+        old: Program { name: "old", exe: old, args: for_old },
+        new: Program { name: "new", exe: new, args: for_new },
         copy,
         cells,
+        tails: args.tails.clone(),
         budget: Duration::from_secs(args.budget),
         seed,
         patience: Duration::from_secs(args.patience),
@@ -258,10 +280,12 @@ fn try_itself(args: &GateArgs, n: u64) -> Result<ExitCode> {
     let cells = cells(args.filter.as_ref())?;
     let scratch = Scratch::new()?;
     let programs = place(&scratch, Path::new("/proc/self/exe"))?;
-    let (tally, is_whole) = self_test::run(n, args.seed, |planted, seed| {
+    let mut kept = Kept::open(args.record.as_deref(), args.budget, &cells)?;
+    let is_whole = self_test::run(&mut kept, &args.planted, n, args.seed, args.budget, |planted, seed| {
         let plan = plan(args, programs.clone(), cells.clone(), planted, seed);
-        Ok(paired::measure(&plan)?.map(|measured| verdict::decide(&measured.recording)))
+        Ok(paired::measure(&plan)?.map(|measured| measured.recording))
     })?;
+    let tally = kept.tally();
     let machine = Machine::read().line();
     match args.format {
         Format::Json => output::print_json(&json!({
@@ -335,12 +359,8 @@ fn against(args: &GateArgs, given: &str) -> Result<ExitCode> {
     if let Some((first, why)) = measured.left_out.first() {
         notes.push(format!("{} cells not compared, the first is {first}: {why}", measured.left_out.len()));
     }
-    if args.plant != 0 {
-        notes.push(format!(
-            "PLANTED: {} % more work in the {} side, to try the gate",
-            args.plant.abs(),
-            if args.plant > 0 { "new" } else { "old" }
-        ));
+    if !args.plant.is_none() {
+        notes.push(args.plant.says());
     }
     let machine = Machine::read();
     let load = machine.load_milli.map(|l| format!(", load {:.1}", l as f64 / 1000.0)).unwrap_or_default();

@@ -11,7 +11,9 @@
 //! 5. One launch in which the machine stood still must not decide: launches far from the others are moved closer, in the
 //!    test by their size alone (which no flip of a sign changes, so that it stays exact), in the interval by their distance
 //!    from the median.
-//! 6. The controls are judged as cells are: the null one must not be flagged, the planted one must be found.
+//! 6. A p99 is a comparison of its own, judged in the same family with limits five times as wide. What is not resolved of
+//!    it is said and denies nobody a pass.
+//! 7. The controls are judged as cells are: the null one must not be flagged, the planted one must be found.
 
 #[cfg(test)]
 mod corpus;
@@ -21,7 +23,7 @@ mod simulation;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::rounds::{Recording, Role, Rule, Stage};
+use super::rounds::{Metric, Recording, Role, Rule, Stage};
 use crate::stats::{Alternative, Estimate, Sorted, estimate, sign_flip_max_t};
 
 /// How likely an effect of the size that is called the smallest detectable one is found.
@@ -62,6 +64,8 @@ pub(crate) enum State {
 pub(crate) struct Decided {
     /// The cell.
     pub(crate) id: String,
+    /// What of it.
+    pub(crate) metric: Metric,
     /// Cell or control.
     pub(crate) role: Role,
     /// What is known.
@@ -94,9 +98,13 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
-    /// The cells in a state.
+    /// The cells in a state, by their time and by their tails.
     pub(crate) fn cells(&self, state: State) -> impl Iterator<Item = &Decided> {
         self.decided.iter().filter(move |d| d.role == Role::Cell && d.state == state)
+    }
+    /// Comparisons of tails.
+    pub(crate) fn tails(&self) -> impl Iterator<Item = &Decided> {
+        self.decided.iter().filter(|d| d.role == Role::Cell && d.metric == Metric::P99)
     }
     /// A control.
     pub(crate) fn control(&self, role: Role) -> Option<&Decided> {
@@ -193,7 +201,8 @@ pub(crate) fn to_confirm(recording: &Recording) -> Vec<usize> {
             return false;
         }
         let Some(mean) = Mean::of(&values(recording, *c, Stage::Screen)) else { return false };
-        mean.seems_other(rule.screen_p) || mean.at_most() >= log(rule.equal_percent)
+        let equal = rule.bounds(recording.comparisons[*c].metric).equal;
+        mean.seems_other(rule.screen_p) || mean.at_most() >= log(equal)
     };
     (0..recording.comparisons.len()).filter(again).collect()
 }
@@ -209,7 +218,8 @@ fn confirm(recording: &Recording, family: &[usize]) -> Option<Vec<(f64, f64)>> {
     });
     let launches: Vec<Vec<f64>> = launches.collect();
     let beyond = |sign: f64| -> Option<Vec<Vec<f64>>> {
-        let of = |i: usize| launches.iter().map(move |l| sign * l[i] - log(rule.margin_percent));
+        let margin = |i: usize| log(rule.bounds(recording.comparisons[family[i]].metric).margin);
+        let of = |i: usize| launches.iter().map(move |l| sign * l[i] - margin(i));
         (0..family.len()).map(|i| limited(&of(i).collect::<Vec<f64>>())).collect()
     };
     let test = |sign: f64| {
@@ -232,16 +242,18 @@ fn judge(recording: &Recording, comparison: usize, p: Option<(f64, f64)>, togeth
     };
     let (ratio, mean) = (estimate(&values), Mean::of(&values));
     let at_most = mean.as_ref().map(Mean::at_most);
-    let is_large = |ratio: f64| ratio >= 1.0 + rule.least_percent / 100.0;
+    let bounds = rule.bounds(compared.metric);
+    let is_large = |ratio: f64| ratio >= 1.0 + bounds.least / 100.0;
     let state = match (p, ratio) {
         _ if is_noisy(recording, comparison) => State::TooNoisy,
         (Some((p, _)), Some(r)) if p <= rule.alpha && is_large(r.value) => State::Slower,
         (Some((_, p)), Some(r)) if p <= rule.alpha && is_large(1.0 / r.value) => State::Faster,
-        _ if at_most.is_some_and(|at_most| at_most < log(rule.equal_percent)) => State::Equal,
+        _ if at_most.is_some_and(|at_most| at_most < log(bounds.equal)) => State::Equal,
         _ => State::Unresolved,
     };
     Decided {
         id: compared.id.clone(),
+        metric: compared.metric,
         role: compared.role,
         state,
         ratio,
@@ -259,6 +271,7 @@ fn judge(recording: &Recording, comparison: usize, p: Option<(f64, f64)>, togeth
 /// share of alpha instead of the flips, which are a little better.
 fn smallest(recording: &Recording, comparison: usize, together: usize) -> Option<f64> {
     let rule = &recording.rule;
+    let bounds = rule.bounds(recording.comparisons[comparison].metric);
     let spread =
         |stage| Some(Sorted::new(values(recording, comparison, stage)).filter(|s| s.len() > 2)?.sd());
     let sd = spread(Stage::Confirm).or_else(|| spread(Stage::Screen))?;
@@ -269,9 +282,8 @@ fn smallest(recording: &Recording, comparison: usize, together: usize) -> Option
     let needs =
         |launches: u32, p: f64| (t(launches, 1.0 - p) + t(launches, POWER)) * sd / f64::from(launches).sqrt();
     let screen = needs(rule.screen_launches, rule.screen_p);
-    let confirm =
-        log(rule.margin_percent) + needs(rule.confirm_launches, rule.alpha / together.max(1) as f64);
-    Some(percent(screen.max(confirm)).max(rule.least_percent))
+    let confirm = log(bounds.margin) + needs(rule.confirm_launches, rule.alpha / together.max(1) as f64);
+    Some(percent(screen.max(confirm)).max(bounds.least))
 }
 
 /// Decides.
@@ -300,7 +312,12 @@ pub(crate) fn decide(recording: &Recording) -> Decision {
 }
 
 fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, Vec<String>) {
-    let count = |state| decided.iter().filter(|d| d.role == Role::Cell && d.state == state).count();
+    // A tail that is slower fails as a time does; one that is too noisy to say denies nobody a pass, and is shown.
+    let of = |metric, state| {
+        let is = |d: &&Decided| d.role == Role::Cell && d.state == state && d.metric == metric;
+        decided.iter().filter(is).count()
+    };
+    let count = |state| of(Metric::Block, state);
     let control = |role| decided.iter().find(|d| d.role == role);
     let cells = |n: usize| if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") };
     if let Some(null) = control(Role::Null)
@@ -321,7 +338,7 @@ fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, 
                 "most cells are too noisy to judge ({} of {}): more than {:.0} % of their rounds were disturbed (the \
                  process lost its processor, or the hypervisor took it), so the run ended after the first stage",
                 count(State::TooNoisy),
-                decided.iter().filter(|d| d.role == Role::Cell).count(),
+                decided.iter().filter(|d| d.role == Role::Cell && d.metric == Metric::Block).count(),
                 rule.void_percent
             );
             return (Verdict::InconclusiveEnvironment, vec![says]);
@@ -348,6 +365,10 @@ fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, 
     if count(State::Faster) > 0 {
         reasons.push(format!("{} faster", cells(count(State::Faster))));
     }
+    if of(Metric::P99, State::Faster) > 0 {
+        reasons
+            .push(format!("{} faster in the p99 of its operations", cells(of(Metric::P99, State::Faster))));
+    }
     if count(State::TooNoisy) > 0 {
         reasons.push(format!(
             "{} too noisy to judge: more than {:.0} % of the rounds were disturbed (this thread lost its processor, or the hypervisor took it)",
@@ -362,8 +383,14 @@ fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, 
             rule.equal_percent
         ));
     }
-    let verdict = if count(State::Slower) > 0 {
+    let late = of(Metric::P99, State::Slower);
+    if late > 0 {
+        reasons.insert(0, format!("{} slower in the p99 of its operations", cells(late)));
+    }
+    if count(State::Slower) > 0 {
         reasons.insert(0, format!("{} slower", cells(count(State::Slower))));
+    }
+    let verdict = if late + count(State::Slower) > 0 {
         Verdict::Regression
     } else if count(State::TooNoisy) > 0 {
         Verdict::InconclusiveEnvironment

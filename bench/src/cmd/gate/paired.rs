@@ -8,12 +8,15 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use regex::Regex;
 use serde::Serialize;
 
 use super::side::{Failure, Program, Side};
 use crate::gate::protocol::{Answers, Churned, Prepared, Ran};
-use crate::gate::rounds::{Compared, LEAST_ROUNDS, Launch, Recording, Role, Rule, SCHEMA, Series, Stage};
+use crate::gate::rounds::{
+    Compared, LEAST_ROUNDS, Launch, Metric, Recording, Role, Rule, SCHEMA, Series, Stage,
+};
 use crate::gate::verdict;
 use crate::interrupt;
 use crate::measure::churn::{DOSE_TOLERANCE, Tally, doses_differ};
@@ -24,13 +27,15 @@ use crate::os::{pinning, stolen};
 use crate::progress::Progress;
 
 /// What both controls are measured on: short sweeps, so that 3 % of a block is many of them.
-const CONTROL: &str = "dense_4k@16MiB/snapshot/512/none/1/map_order";
+pub(super) const CONTROL: &str = "dense_4k@16MiB/snapshot/512/none/1/map_order";
 /// More work in the planted control.
 const PLANTED_PERCENT: u64 = 3;
 /// What a block should last.
 const BLOCK_NS: u64 = 3_000_000;
 /// What a round may last, resets between sweeps included, if fewer sweeps can help it.
 const LONGEST_ROUND: Duration = Duration::from_millis(60);
+/// Operations of a block that a p99 is made of: the ten slowest of them decide it.
+const TAIL_OPERATIONS: u64 = 1000;
 /// The share of the cells that is looked at again, for planning: a tenth seems slower or faster by chance.
 const AGAIN: f64 = 0.2;
 /// How rules get smaller where there is little time: launches to screen and to confirm.
@@ -50,6 +55,8 @@ pub(super) struct Plan {
     pub(super) copy: PathBuf,
     /// The cells.
     pub(super) cells: Vec<String>,
+    /// Those whose p99 is compared too.
+    pub(super) tails: Regex,
     /// What all of it aims at.
     pub(super) budget: Duration,
     /// Decides tables and orders.
@@ -294,7 +301,7 @@ impl Bench<'_> {
             self.steps += 1;
             let group = id.rsplit_once('/').and_then(|(group, _)| Group::parse(group));
             let churn = group.and_then(|g| g.churn);
-            let compared = Compared { id: id.clone(), role, sweeps: 1 };
+            let compared = Compared { id: id.clone(), role, sweeps: 1, metric: Metric::Block };
             let mut cell = Cell { compared, churn, set_up: Duration::ZERO, round: Duration::ZERO };
             let (old, new, _) = cell.who();
             let began = Instant::now();
@@ -323,6 +330,12 @@ impl Bench<'_> {
                 continue;
             }
             self.block_length(sides, &mut cell, &prepared)?;
+            if role == Role::Cell && self.plan.tails.is_match(&id) {
+                match self.tail(sides, &cell, &prepared)? {
+                    Ok(tail) => cells.push(tail),
+                    Err(why) => left_out.push((Metric::P99.label(&id), why)),
+                }
+            }
             cells.push(cell);
         }
         if !other_work.is_empty() {
@@ -354,14 +367,47 @@ impl Bench<'_> {
         sides.side(who).ask(&format!("prepare {} {extra} {id}", self.plan.seed))
     }
 
-    fn run(&mut self, sides: &mut Sides, who: Who, cell: &Cell, sweeps: u32) -> Result<Ran> {
-        let asked: Result<Ran, Failure> = sides.side(who).ask(&format!("run {sweeps}"));
+    /// A block, and what of it is compared.
+    fn run(&mut self, sides: &mut Sides, who: Who, cell: &Cell, sweeps: u32) -> Result<(Ran, u64)> {
+        let verb = match cell.compared.metric {
+            Metric::Block => "run",
+            Metric::P99 => "tail",
+        };
+        let asked: Result<Ran, Failure> = sides.side(who).ask(&format!("{verb} {sweeps}"));
         let ran = asked.map_err(|e| anyhow::Error::from(e).context(cell.compared.id.clone()))?;
         if ran.ns == 0 {
             bail!("{}: a side says that {sweeps} sweeps took 0 ns", cell.compared.id);
         }
         self.spent.in_blocks_s += ran.ns as f64 / 1e9;
-        Ok(ran)
+        let ns = match cell.compared.metric {
+            Metric::Block => ran.ns,
+            Metric::P99 => ran.tail.filter(|t| t.p99_ns > 0).map(|t| t.p99_ns).with_context(|| {
+                format!("{}: a side timed no operations when asked to `tail {sweeps}`", cell.compared.id)
+            })?,
+        };
+        Ok((ran, ns))
+    }
+
+    /// The comparison of a cell's p99, or why there can be none.
+    fn tail(&mut self, sides: &mut Sides, cell: &Cell, prepared: &Prepared) -> Result<Result<Cell, String>> {
+        let of_block = prepared.calls * u64::from(cell.compared.sweeps);
+        let times = TAIL_OPERATIONS.div_ceil(of_block.max(1));
+        let round = cell.round * u32::try_from(times).unwrap_or(u32::MAX);
+        if round > LONGEST_ROUND {
+            return Ok(Err(format!(
+                "a round of {TAIL_OPERATIONS} operations a side, fewer of which have no p99, would last {round:.0?}"
+            )));
+        }
+        let sweeps = cell.compared.sweeps * times as u32;
+        for who in [cell.who().0, cell.who().1] {
+            match sides.side(who).ask::<Ran>(&format!("tail {sweeps}")) {
+                Ok(_) => {}
+                Err(Failure::Refused(why)) => return Ok(Err(format!("the baseline cannot do it: {why}"))),
+                Err(Failure::Broken(e)) => return Err(e.context(cell.compared.id.clone())),
+            }
+        }
+        let compared = Compared { metric: Metric::P99, sweeps, ..cell.compared.clone() };
+        Ok(Ok(Cell { compared, round, ..*cell }))
     }
 
     /// How many sweeps make a block of about 3 ms on the slower side; checked once, since a probe may be interrupted.
@@ -374,7 +420,7 @@ impl Bench<'_> {
             let began = Instant::now();
             let ran = [self.run(sides, old, cell, sweeps)?, self.run(sides, new, cell, sweeps)?];
             took = began.elapsed();
-            let slower = ran.iter().map(|r| r.ns).max().unwrap_or(1);
+            let slower = ran.iter().map(|(r, _)| r.ns).max().unwrap_or(1);
             let is_long = slower * 2 >= wanted_ns && slower <= wanted_ns * 2;
             let is_single = sweeps == 1 && slower >= wanted_ns;
             if is_long || is_single || (took >= LONGEST_ROUND / 2 && slower * 8 >= wanted_ns) {
@@ -466,17 +512,17 @@ impl Bench<'_> {
             old_first = if round % 2 == 0 { self.rng.next() & 1 == 0 } else { !old_first };
             let ticks = stolen::ticks(&self.walker_cpus);
             let (first, second) = if old_first { (old, new) } else { (new, old) };
-            let first = self.run(sides, first, cell, sweeps)?;
-            let second = self.run(sides, second, cell, sweeps)?;
+            let (first, first_ns) = self.run(sides, first, cell, sweeps)?;
+            let (second, second_ns) = self.run(sides, second, cell, sweeps)?;
             let was_stolen =
                 ticks.zip(stolen::ticks(&self.walker_cpus)).is_some_and(|(before, after)| after > before);
             let lost = |r: &Ran| r.switches.is_some_and(|n| n > 0);
             if was_stolen || lost(&first) || lost(&second) || has_other_dose(cell, &first, &second) {
                 series.void.push(round);
             }
-            let (old, new) = if old_first { (first, second) } else { (second, first) };
-            series.old_ns.push(old.ns);
-            series.new_ns.push(new.ns);
+            let (old_ns, new_ns) = if old_first { (first_ns, second_ns) } else { (second_ns, first_ns) };
+            series.old_ns.push(old_ns);
+            series.new_ns.push(new_ns);
         }
         Ok(series)
     }

@@ -4,7 +4,7 @@
 //! Seeds are fixed: the figures are the same everywhere. `WALKBENCH_SIMULATIONS=1500 cargo test --release simulated --
 //! --nocapture` prints rates from as many runs as one likes.
 
-use super::super::rounds::{Compared, Launch, Recording, Role, Rule, SCHEMA, Series, Stage};
+use super::super::rounds::{Compared, Launch, Metric, Recording, Role, Rule, SCHEMA, Series, Stage};
 use super::{State, Verdict, decide, to_confirm};
 use crate::measure::order::Rng;
 use crate::stats::clopper_pearson;
@@ -54,7 +54,7 @@ impl World {
     /// Measures, looks, measures again: as the gate does.
     fn record(&self, seed: u64) -> Recording {
         let mut draw = Draw(Rng::new(seed, "gate"));
-        let compared = |id: String, role| Compared { id, role, sweeps: 1000 };
+        let compared = |id: String, role| Compared { id, role, sweeps: 1000, metric: Metric::Block };
         let mut comparisons: Vec<Compared> = (0..self.cells)
             .map(|i| compared(format!("w@2MiB/snapshot/512/none/1/{i}"), Role::Cell))
             .collect();

@@ -1,6 +1,7 @@
 //! `walkbench gate`: is this tree slower than that one?
 
 mod baseline;
+mod build;
 mod exact;
 mod instructions;
 mod paired;
@@ -21,6 +22,7 @@ use serde_json::json;
 use workloads::definition::Profile;
 
 use self::baseline::Baseline;
+use self::build::Links;
 use self::paired::Plan;
 use self::planted::Planted;
 use self::scratch::Scratch;
@@ -110,6 +112,11 @@ pub(crate) struct GateArgs {
     /// Decides tables and orders
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Link either side so many times with its functions in other orders, another link for every launch: what luck of
+    /// placement does is noise then and no difference (22 is enough for any budget; needs lld)
+    #[arg(long, value_name = "LINKS", num_args = 0..=1, default_missing_value = "22", requires = "baseline",
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    layouts: Option<u32>,
     /// Compare programs of different compilers or profiles all the same
     #[arg(long)]
     any_build: bool,
@@ -268,6 +275,7 @@ fn plan(
         new: Program { name: "new", exe: new, args: for_new },
         copy,
         cells,
+        layouts: Vec::new(),
         tails: args.tails.clone(),
         budget: Duration::from_secs(args.budget),
         seed,
@@ -308,8 +316,16 @@ fn try_itself(args: &GateArgs, n: u64) -> Result<ExitCode> {
 fn against(args: &GateArgs, given: &str) -> Result<ExitCode> {
     let cells = cells(args.filter.as_ref())?;
     let mut scratch = Scratch::new()?;
-    let baseline = Baseline::find(given, &mut scratch)?;
+    paired::enough_layouts(args.layouts)?;
+    // Other seeds for either side: the order of one says nothing of the other's.
+    let links = |seed| args.layouts.map(|nr| Links { nr, seed });
+    let baseline = Baseline::find(given, links(1), &mut scratch)?;
     let Some(exe) = baseline.exe else { return Ok(stopped()) };
+    let mut layouts = Vec::new();
+    if let Some(links) = links(1001) {
+        let Some(new) = baseline::link_this(links, &mut scratch)? else { return Ok(stopped()) };
+        layouts = baseline.links.into_iter().zip(new).map(|(old, new)| [old, new]).collect();
+    }
     let [old, new, copy] = place(&scratch, &exe)?;
     let (mut notes, mut details, mut is_over) = (baseline.notes, String::new(), false);
     if args.tiers.contains(&Tier::Counts) {
@@ -319,7 +335,7 @@ fn against(args: &GateArgs, given: &str) -> Result<ExitCode> {
         notes.push(note);
         (details, is_over) = (text, over);
     }
-    let plan = plan(args, [old, new, copy], cells, args.plant, args.seed);
+    let plan = Plan { layouts, ..plan(args, [old, new, copy], cells, args.plant, args.seed) };
     let mut executes_more = false;
     if args.tiers.contains(&Tier::Instructions) {
         if instructions::is_available() {

@@ -3,8 +3,10 @@
 //! One side runs, the other sleeps. In a launch, a fresh set of processes, cells come in an order of its own; a cell has
 //! its rounds one after the other, a block of each side a round, ABBA or BAAB by the toss of a coin. Blocks of both sides
 //! do the same number of sweeps, found once, on the slower side, so that one lasts about 3 ms. What is looked at again
-//! ([`verdict::to_confirm`]) is decided once, after the screening launches; nothing is repeated until it pleases.
+//! ([`verdict::to_confirm`]) is decided once, after the screening launches; nothing is repeated until it pleases. With
+//! layouts, every launch has a link of either side that no other launch has.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -53,6 +55,8 @@ pub(super) struct Plan {
     pub(super) new: Program,
     /// A byte copy of the new side's executable.
     pub(super) copy: PathBuf,
+    /// Old and new side in other layouts, for a launch each; empty if all launches have the same.
+    pub(super) layouts: Vec<[PathBuf; 2]>,
     /// The cells.
     pub(super) cells: Vec<String>,
     /// Those whose p99 is compared too.
@@ -158,6 +162,26 @@ struct Bench<'a> {
     spent: Spent,
     progress: Progress,
     steps: u64,
+    /// Launches so far, those for trying out not counted.
+    launches: usize,
+}
+
+/// Refuses fewer layouts than the smallest rule has launches: two launches of one layout share its luck, and a test that
+/// takes them for independent would believe in it.
+///
+/// # Errors
+/// How many are expected.
+pub(super) fn enough_layouts(layouts: Option<u32>) -> Result<()> {
+    let [.., (screen, confirm)] = SMALLER;
+    if layouts.is_some_and(|n| n < screen + confirm) {
+        bail!(
+            "--layouts {}: every launch takes a layout that no other launch had; expected {} or more, {} for all launches",
+            layouts.unwrap_or(0),
+            screen + confirm,
+            SMALLER[0].0 + SMALLER[0].1
+        );
+    }
+    Ok(())
 }
 
 /// Measures; none when Ctrl-C came first.
@@ -173,6 +197,7 @@ pub(super) fn measure(plan: &Plan) -> Result<Option<Measured>> {
         spent: Spent::default(),
         progress: Progress::resumed(plan.cells.len() as u64, Duration::ZERO, Some(plan.budget)),
         steps: 0,
+        launches: 0,
     };
     let measured = bench.measure(&seats);
     bench.progress.finish();
@@ -189,6 +214,13 @@ impl Bench<'_> {
             );
         }
         let mut left_out = Vec::new();
+        if !self.plan.layouts.is_empty() {
+            notes.push(format!(
+                "{} layouts of each side, its functions in another order in every launch: what placement does is part of the \
+                 intervals",
+                self.plan.layouts.len()
+            ));
+        }
         let mut sides = self.launch()?;
         self.same_builds(&sides)?;
         let says = [describe("old", &sides.old), describe("new", &sides.new)];
@@ -262,6 +294,18 @@ impl Bench<'_> {
         let (old, new) = if old_first { (first, second) } else { (second, first) };
         self.spent.setting_up_s += began.elapsed().as_secs_f64();
         Ok(Sides { old, new, copy })
+    }
+
+    /// Puts the layout of the next launch where the programs are: the paths stay the same.
+    fn lay_out(&mut self) -> Result<()> {
+        let Some([old, new]) = self.plan.layouts.get(self.launches) else { return Ok(()) };
+        self.launches += 1;
+        for (from, to) in [(old, &self.plan.old.exe), (new, &self.plan.new.exe), (new, &self.plan.copy)] {
+            // A new file: the old one may still be mapped.
+            let replaced = fs::remove_file(to).and_then(|()| fs::copy(from, to));
+            replaced.with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+        }
+        Ok(())
     }
 
     fn same_builds(&self, sides: &Sides) -> Result<()> {
@@ -446,7 +490,11 @@ impl Bench<'_> {
     fn rule(&self, cells: &[Cell], left: Duration, elapsed: Duration) -> Result<Rule> {
         let full = Rule::default();
         let mut needs = Duration::ZERO;
+        let layouts = self.plan.layouts.len() as u32;
         for (screen_launches, confirm_launches) in SMALLER {
+            if layouts > 0 && screen_launches + confirm_launches > layouts {
+                continue;
+            }
             let takes = |share: f64| {
                 let rounds = |n: u32| ((f64::from(n) * share) as u32).max(FEWEST_ROUNDS);
                 let rule = Rule {
@@ -478,7 +526,9 @@ impl Bench<'_> {
 
     /// One launch: each of `who` with its rounds.
     fn rounds(&mut self, cells: &[Cell], stage: Stage, who: &[usize], rounds: u32) -> Result<Option<Launch>> {
+        self.lay_out()?;
         let mut sides = self.launch()?;
+        self.same_builds(&sides)?;
         let mut order = who.to_vec();
         self.rng.shuffle(&mut order);
         let mut launch = Launch { stage, series: Vec::new() };

@@ -196,3 +196,38 @@ fn wait_for(mut cargo: Command, scratch: &mut Scratch) -> Result<Option<(std::pr
     scratch.builds(None);
     Ok(Some((status, reader.join().unwrap_or_default())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_linker_links_in_every_order_and_then_as_it_was_asked_to() {
+        let place = tempfile::tempdir().unwrap();
+        let executable = |name: &str, text: &str| {
+            let path = place.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        // A compiler driver that writes its last argument to the file behind -o.
+        executable("cc", "#!/bin/sh\nfor a in \"$@\"; do last=$a; done\necho \"$last\" > program\n");
+        let links = Links { nr: 3, seed: 7 };
+        let linker = executable("linker", &links.script());
+        let path = format!("{}:{}", place.path().display(), std::env::var("PATH").unwrap());
+        let run = |args: &[&str]| {
+            let mut command = Command::new(&linker);
+            command.args(args).current_dir(&place).env("PATH", &path).env("WALKBENCH_LINKS", place.path());
+            command.output().unwrap()
+        };
+        assert!(run(&["a.o", "-o", "program", "-pie"]).status.success());
+        let said = |file: &Path| fs::read_to_string(file).unwrap().trim_end().to_owned();
+        let orders: Vec<String> = links.files(place.path()).iter().map(|f| said(f)).collect();
+        assert_eq!(orders, [7, 8, 9].map(|seed| format!("-Wl,--shuffle-sections=.text*={seed}")));
+        assert_eq!(said(&place.path().join("program")), "-pie");
+        let wrong = run(&["a.o"]);
+        assert!(!wrong.status.success() && !wrong.stderr.is_empty());
+        executable("cc", "#!/bin/sh\nexit 3\n");
+        assert_eq!(run(&["a.o", "-o", "program"]).status.code(), Some(3), "what the linker says is said on");
+    }
+}

@@ -225,6 +225,7 @@ fn what_is_no_baseline_is_refused_with_what_would_be_one() {
         (vec!["--baseline", EXE, "--layouts"], "is an executable, which cannot be linked in other orders"),
         (vec!["--baseline", EXE, "--plant", "3:tails"], "expected PERCENT, PERCENT:churn or PERCENT:late"),
         (vec!["--baseline", EXE, "--record", "x"], "--self-test"),
+        (vec!["--self-test", "1", "--layouts"], "a --baseline REVISION; expected one"),
         (vec!["--self-test", "1", "--record", "no/such/folder", "--filter", CELL], "no/such/folder"),
     ] {
         let output = gate(place.path(), &args).output().unwrap();
@@ -333,7 +334,7 @@ fn a_program_against_itself_is_never_slower_and_much_more_work_is_seen_in_its_di
     assert_eq!(report["schema"], 1);
     let roles: Vec<&str> =
         report["cells"].as_array().unwrap().iter().map(|c| c["role"].as_str().unwrap()).collect();
-    assert_eq!(roles, ["cell", "null", "planted"]);
+    assert_eq!(roles, ["cell", "cell", "null", "planted"], "its time, its p99, the controls");
     // At least the screening launches: the others are left out where the machine is hopeless.
     let launches = report["recording"]["launches"].as_array().unwrap();
     assert!(launches.len() >= 5 && launches.iter().all(|l| !l["series"].as_array().unwrap().is_empty()));

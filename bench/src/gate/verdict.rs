@@ -4,7 +4,7 @@
 //! 2. **Screen**: every cell, eight launches. Cells that seem slower or faster (Student's t over launches, one-sided
 //!    p < 0.10), and cells that these launches cannot show to be equal, are looked at again.
 //! 3. **Confirm**: those cells, on fresh launches. "At most 0.5 % slower" is tested for all of them together by flipping
-//!    the signs of whole launches ([`sign_flip_max_t`]), so that one false alarm anywhere is as rare as alpha. What was
+//!    the signs of whole launches ([`sign_flip_max_t_with_gaps`]), so that one false alarm anywhere is as rare as alpha. What was
 //!    chosen by looking at the first launches is judged by the second ones alone. Faster is the mirror image.
 //! 4. A cell is **equal**, better "not slower", if the upper end of its one-sided 95 % interval (Student's, over
 //!    launches) is below 2 %.
@@ -23,8 +23,8 @@ mod simulation;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::rounds::{Metric, Recording, Role, Rule, Stage};
-use crate::stats::{Alternative, Estimate, Sorted, estimate, sign_flip_max_t};
+use super::rounds::{Launch, Metric, Recording, Role, Rule, Stage};
+use crate::stats::{Alternative, Estimate, Sorted, estimate, sign_flip_max_t_with_gaps};
 
 /// How likely an effect of the size that is called the smallest detectable one is found.
 const POWER: f64 = 0.8;
@@ -166,9 +166,9 @@ fn without_outliers(values: &[f64]) -> Option<Vec<f64>> {
 
 /// Values that are no larger than twice their median size, signs kept: Huber's limit, 1.35 standard deviations, which
 /// costs 5 % of what normal values say.
-fn limited(values: &[f64]) -> Option<Vec<f64>> {
-    let most = 2.0 * median(values.iter().map(|x| x.abs()))?;
-    Some(values.iter().map(|x| x.clamp(-most, most)).collect())
+fn limited(values: &[Option<f64>]) -> Option<Vec<Option<f64>>> {
+    let most = 2.0 * median(values.iter().flatten().map(|x| x.abs()))?;
+    Some(values.iter().map(|x| x.map(|x| x.clamp(-most, most))).collect())
 }
 
 fn values(recording: &Recording, comparison: usize, stage: Stage) -> Vec<f64> {
@@ -177,11 +177,15 @@ fn values(recording: &Recording, comparison: usize, stage: Stage) -> Vec<f64> {
 
 fn is_noisy(recording: &Recording, comparison: usize) -> bool {
     let rule = &recording.rule;
-    let usable = values(recording, comparison, Stage::Screen).len();
+    let usable = |stage| values(recording, comparison, stage).len() as u32;
+    let is_confirmed = recording.series(comparison, Stage::Confirm).next().is_some();
+    // Fewer launches than alpha asks for can never find anything.
+    let too_few =
+        || Rule { confirm_launches: usable(Stage::Confirm), ..rule.clone() }.smallest_p() > rule.alpha;
     let lost = match recording.comparisons[comparison].role {
-        Role::Cell => 2 * usable <= rule.screen_launches as usize,
+        Role::Cell => 2 * usable(Stage::Screen) <= rule.screen_launches || (is_confirmed && too_few()),
         // Controls take part in the second stage only.
-        Role::Null | Role::Planted => values(recording, comparison, Stage::Confirm).is_empty(),
+        Role::Null | Role::Planted => too_few(),
     };
     lost || recording.void_percent(comparison) > rule.void_percent
 }
@@ -211,20 +215,20 @@ pub(crate) fn to_confirm(recording: &Recording) -> Vec<usize> {
 /// in common for alpha.
 fn confirm(recording: &Recording, family: &[usize]) -> Option<Vec<(f64, f64)>> {
     let rule = &recording.rule;
-    // A launch counts if all of them have a value in it: its sign is flipped for all of them.
-    let launches = recording.launches.iter().filter(|l| l.stage == Stage::Confirm).filter_map(|l| {
-        let value = |c: &usize| l.series.iter().find(|s| s.comparison == *c)?.value();
-        family.iter().map(value).collect::<Option<Vec<f64>>>()
-    });
-    let launches: Vec<Vec<f64>> = launches.collect();
-    let beyond = |sign: f64| -> Option<Vec<Vec<f64>>> {
-        let margin = |i: usize| log(rule.bounds(recording.comparisons[family[i]].metric).margin);
-        let of = |i: usize| launches.iter().map(move |l| sign * l[i] - margin(i));
-        (0..family.len()).map(|i| limited(&of(i).collect::<Vec<f64>>())).collect()
+    let launches: Vec<_> = recording.launches.iter().filter(|l| l.stage == Stage::Confirm).collect();
+    // The sign of a launch is flipped for all that have a value in it; what it was void for lacks it.
+    let beyond = |sign: f64| -> Option<Vec<Vec<Option<f64>>>> {
+        let of = |c: &usize| {
+            let margin = log(rule.bounds(recording.comparisons[*c].metric).margin);
+            let value =
+                |l: &&Launch| Some(sign * l.series.iter().find(|s| s.comparison == *c)?.value()? - margin);
+            limited(&launches.iter().map(value).collect::<Vec<_>>())
+        };
+        family.iter().map(of).collect()
     };
     let test = |sign: f64| {
         let above = Alternative::Greater { margin: 0.0 };
-        sign_flip_max_t(&beyond(sign)?, above, 0).filter(|m| m.floor <= rule.alpha)
+        sign_flip_max_t_with_gaps(&beyond(sign)?, above, 0).filter(|m| m.floor <= rule.alpha)
     };
     let (slower, faster) = (test(1.0)?, test(-1.0)?);
     Some(slower.p.into_iter().zip(faster.p).collect())

@@ -145,6 +145,10 @@ struct Cell {
 }
 
 impl Cell {
+    /// Rounds that do not count.
+    fn warm_ups(&self) -> u32 {
+        if self.churn.is_some() { 2 } else { 1 }
+    }
     /// Old and new side of the comparison, and what the new one does more.
     fn who(&self) -> (Who, Who, u64) {
         match self.compared.role {
@@ -376,9 +380,13 @@ impl Bench<'_> {
             self.block_length(sides, &mut cell, &prepared)?;
             if role == Role::Cell && self.plan.tails.is_match(&id) {
                 match self.tail(sides, &cell, &prepared)? {
-                    Ok(tail) => cells.push(tail),
-                    Err(why) => left_out.push((Metric::P99.label(&id), why)),
+                    Ok(tail) => cells.extend([cell, tail]),
+                    Err(why) => {
+                        left_out.push((Metric::P99.label(&id), why));
+                        cells.push(cell);
+                    }
                 }
+                continue;
             }
             cells.push(cell);
         }
@@ -556,6 +564,12 @@ impl Bench<'_> {
         self.spent.setting_up_s += began.elapsed().as_secs_f64();
         let sweeps = cell.compared.sweeps;
         let mut series = Series { comparison, ..Series::default() };
+        // What processes do for the first time, churn threads not least, is other work: more than half of the first rounds
+        // under churn got another dose.
+        for _ in 0..cell.warm_ups() {
+            self.run(sides, old, cell, sweeps)?;
+            self.run(sides, new, cell, sweeps)?;
+        }
         let mut old_first = false;
         for round in 0..rounds {
             // ABBA or BAAB: a coin for the first of two rounds, the mirror image for the second.
@@ -601,7 +615,7 @@ fn takes(cells: &[Cell], rule: &Rule) -> Duration {
     let of =
         |role_is_cell: bool| cells.iter().filter(move |c| (c.compared.role == Role::Cell) == role_is_cell);
     let launch = |cells: &mut dyn Iterator<Item = &Cell>, rounds: u32| -> Duration {
-        cells.map(|c| c.set_up + c.round * rounds).sum()
+        cells.map(|c| c.set_up + c.round * (rounds + c.warm_ups())).sum()
     };
     let screen = launch(&mut of(true), rule.screen_rounds) * rule.screen_launches;
     let again = launch(&mut of(true), rule.confirm_rounds).mul_f64(AGAIN);
@@ -611,7 +625,8 @@ fn takes(cells: &[Cell], rule: &Rule) -> Duration {
 
 /// Rounds that fit into `left`.
 fn confirm_rounds(cells: &[Cell], who: &[usize], launches: u32, left: Duration) -> u32 {
-    let set_up: Duration = who.iter().map(|c| cells[*c].set_up).sum();
+    let set_up: Duration =
+        who.iter().map(|c| cells[*c].set_up + cells[*c].round * cells[*c].warm_ups()).sum();
     let round: Duration = who.iter().map(|c| cells[*c].round).sum();
     let left = left.saturating_sub(set_up * launches).as_secs_f64();
     (left / (round * launches).as_secs_f64().max(1e-9)) as u32

@@ -253,9 +253,11 @@ fn a_revision_is_built_once_in_a_worktree_and_nothing_of_it_is_left() {
     executable(&cargo, &format!("#!/bin/sh\ntest -f README || exit 9\npwd >> \"$REAL_LOG\"\n{built}\n"));
     let log = place.path().join("log");
     let run = |args: &[&str]| {
-        let mut all =
-            vec!["--baseline", "HEAD", "--tiers", "time", "--filter", CELL, "--budget", "20", "--any-build"];
+        let mut all = vec!["--baseline", "HEAD", "--tiers", "time", "--budget", "20", "--any-build"];
         all.extend(args);
+        if !args.contains(&"--filter") {
+            all.extend(["--filter", CELL]);
+        }
         gate(place.path(), &all).env("CARGO", &cargo).env("REAL", EXE).env("REAL_LOG", &log).output().unwrap()
     };
     for _ in 0..2 {
@@ -272,6 +274,12 @@ fn a_revision_is_built_once_in_a_worktree_and_nothing_of_it_is_left() {
     assert_eq!(calls.lines().count(), 1, "the second gate found what the first one built: {calls}");
     assert!(calls.contains("walkbench-gate-") && left_behind(place.path()).is_empty());
     assert_eq!(git(&["worktree", "list"]).lines().count(), 1);
+
+    // Changes that are not committed are part of what is compared, and said to be.
+    fs::write(place.path().join("README"), "y").unwrap();
+    let dirty = run(&["--format", "json", "--filter", "^dense_2m@16MiB/snapshot/512/none/1/map_order$"]);
+    let notes = json(&dirty)["around"]["notes"].to_string();
+    assert!(notes.contains("the tree has changes that are not committed"), "{notes}");
 
     // Killed in the middle of a build: the build, the worktree and the folder go all the same.
     fs::remove_dir_all(place.path().join("target")).unwrap();
@@ -362,6 +370,34 @@ fn a_program_against_itself_is_never_slower_and_much_more_work_is_seen_in_its_di
         assert!(if is_slower { ratio > 1.2 } else { ratio < 0.85 }, "{plant}: {ratio}");
     }
     assert!(left_behind(place.path()).is_empty());
+
+    // One processor for everything: said, and no error.
+    let mut alone = Command::new("taskset");
+    alone.args([
+        "-c",
+        "0",
+        EXE,
+        "gate",
+        "--baseline",
+        EXE,
+        "--tiers",
+        "time",
+        "--budget",
+        "60",
+        "--format",
+        "json",
+    ]);
+    let alone = alone.args(["--filter", CELL]).current_dir(place.path()).env("TMPDIR", place.path()).output();
+    if let Ok(alone) = alone {
+        assert!(
+            matches!(alone.status.code(), Some(0 | 3 | 4)),
+            "{:?}: {}",
+            alone.status,
+            text(&alone.stderr)
+        );
+        let notes = json(&alone)["around"]["notes"].to_string();
+        assert!(notes.contains("this machine has one processor"), "{notes}");
+    }
 }
 
 /// The middle ratio of the cell's rounds, void ones too: the machine may be busy.

@@ -40,6 +40,10 @@ const LONGEST_ROUND: Duration = Duration::from_millis(60);
 const TAIL_OPERATIONS: u64 = 1000;
 /// The share of the cells that is looked at again, for planning: a tenth seems slower or faster by chance.
 const AGAIN: f64 = 0.2;
+/// As many are planned for at least, where there are so many: a change has not been made for nothing.
+const AGAIN_AT_LEAST: f64 = 4.0;
+/// Rounds at most until churn gives both sides the same dose twice.
+const MOST_WARM_UPS: u32 = 8;
 /// How rules get smaller where there is little time: launches to screen and to confirm.
 const SMALLER: [(u32, u32); 3] = [(8, 14), (6, 10), (5, 8)];
 /// Rounds a launch at least.
@@ -145,9 +149,9 @@ struct Cell {
 }
 
 impl Cell {
-    /// Rounds that do not count.
+    /// Rounds that do not count, for planning.
     fn warm_ups(&self) -> u32 {
-        if self.churn.is_some() { 2 } else { 1 }
+        if self.churn.is_some() { MOST_WARM_UPS / 2 } else { 1 }
     }
     /// Old and new side of the comparison, and what the new one does more.
     fn who(&self) -> (Who, Who, u64) {
@@ -241,7 +245,7 @@ impl Bench<'_> {
             (0..cells.len()).filter(|c| cells[*c].compared.role == Role::Cell).collect();
         let controls: Vec<usize> =
             (0..cells.len()).filter(|c| cells[*c].compared.role != Role::Cell).collect();
-        let again = ((screened.len() as f64 * AGAIN).ceil() as usize + controls.len()) as u64;
+        let again = ((screened.len() as f64 * again(screened.len())).ceil() as usize + controls.len()) as u64;
         self.steps = 0;
         let all = u64::from(rule.screen_launches) * screened.len() as u64
             + u64::from(rule.confirm_launches) * again;
@@ -552,6 +556,23 @@ impl Bench<'_> {
         Ok(Some(launch))
     }
 
+    /// Rounds that do not count. What processes do for the first time is other work; events of churn, which then touch
+    /// memory that the host never gave before, come late: half of the first rounds got other doses, and one of ten after
+    /// some rounds.
+    fn warm_up(&mut self, sides: &mut Sides, cell: &Cell) -> Result<()> {
+        let (old, new, _) = cell.who();
+        let mut agreed = 0;
+        for _ in 0..if cell.churn.is_some() { MOST_WARM_UPS } else { 1 } {
+            let (first, _) = self.run(sides, old, cell, cell.compared.sweeps)?;
+            let (second, _) = self.run(sides, new, cell, cell.compared.sweeps)?;
+            agreed = if has_other_dose(cell, &first, &second) { 0 } else { agreed + 1 };
+            if agreed == 2 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn series(&mut self, sides: &mut Sides, cell: &Cell, comparison: usize, rounds: u32) -> Result<Series> {
         let (old, new, extra) = cell.who();
         let began = Instant::now();
@@ -564,14 +585,13 @@ impl Bench<'_> {
         self.spent.setting_up_s += began.elapsed().as_secs_f64();
         let sweeps = cell.compared.sweeps;
         let mut series = Series { comparison, ..Series::default() };
-        // What processes do for the first time, churn threads not least, is other work: more than half of the first rounds
-        // under churn got another dose.
-        for _ in 0..cell.warm_ups() {
-            self.run(sides, old, cell, sweeps)?;
-            self.run(sides, new, cell, sweeps)?;
-        }
+        self.warm_up(sides, cell)?;
         let mut old_first = false;
-        for round in 0..rounds {
+        // What was void is made up for, up to half as many rounds again: otherwise a launch with a bad moment says nothing.
+        for round in 0..rounds + rounds / 2 {
+            if round - series.void.len() as u32 >= rounds {
+                break;
+            }
             // ABBA or BAAB: a coin for the first of two rounds, the mirror image for the second.
             old_first = if round % 2 == 0 { self.rng.next() & 1 == 0 } else { !old_first };
             let ticks = stolen::ticks(&self.walker_cpus);
@@ -610,6 +630,11 @@ fn has_other_dose(cell: &Cell, first: &Ran, second: &Ran) -> bool {
     doses_differ(spec, &[a, b], DOSE_TOLERANCE)
 }
 
+/// The share of so many comparisons that is planned to be looked at again.
+fn again(comparisons: usize) -> f64 {
+    AGAIN.max(AGAIN_AT_LEAST / comparisons.max(1) as f64).min(1.0)
+}
+
 /// What a rule takes on these cells.
 fn takes(cells: &[Cell], rule: &Rule) -> Duration {
     let of =
@@ -618,7 +643,7 @@ fn takes(cells: &[Cell], rule: &Rule) -> Duration {
         cells.map(|c| c.set_up + c.round * (rounds + c.warm_ups())).sum()
     };
     let screen = launch(&mut of(true), rule.screen_rounds) * rule.screen_launches;
-    let again = launch(&mut of(true), rule.confirm_rounds).mul_f64(AGAIN);
+    let again = launch(&mut of(true), rule.confirm_rounds).mul_f64(again(of(true).count()));
     let controls = launch(&mut of(false), rule.confirm_rounds);
     screen + (again + controls) * rule.confirm_launches
 }

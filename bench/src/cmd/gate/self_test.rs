@@ -2,7 +2,8 @@
 //! there? N runs of this program against itself with each of what is planted.
 //!
 //! With `--record FILE` every run is appended as a line with all of its raw rounds, and runs that the file has are not
-//! made again: it may be stopped and added to, and what another rule would have decided can be asked of it.
+//! made again: it may be stopped and added to, and what another rule would have decided can be asked of it. A file that was
+//! packed with gzip is read and no more.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -34,6 +35,8 @@ struct Run {
 #[derive(Debug)]
 pub(super) struct Kept {
     file: Option<File>,
+    /// Nothing can be added.
+    is_packed: bool,
     runs: Vec<Run>,
 }
 
@@ -43,7 +46,7 @@ impl Kept {
     /// # Errors
     /// A file that cannot be read or written, or holds runs of other cells or budgets.
     pub(super) fn open(path: Option<&Path>, budget_s: u64, cells: &[String]) -> Result<Kept> {
-        let Some(path) = path else { return Ok(Kept { file: None, runs: Vec::new() }) };
+        let Some(path) = path else { return Ok(Kept { file: None, is_packed: false, runs: Vec::new() }) };
         let name = || path.display().to_string();
         let is_packed = path.extension().is_some_and(|e| e == "gz");
         let mut text = String::new();
@@ -80,7 +83,7 @@ impl Kept {
             file.set_len(whole as u64).with_context(name)?;
             Some(file)
         };
-        Ok(Kept { file, runs })
+        Ok(Kept { file, is_packed, runs })
     }
     fn add(&mut self, run: Run) -> Result<()> {
         if let Some(file) = &mut self.file {
@@ -215,6 +218,13 @@ pub(super) fn run(
                 continue;
             }
             let Some(seed) = kept.missing(planted, seed).next() else { continue };
+            if kept.is_packed {
+                bail!(
+                    "--record: the file has {} runs with {planted} planted and is packed; expected a smaller --self-test, or \
+                     the file unpacked, to which new runs are appended",
+                    kept.count(planted)
+                );
+            }
             let Some(recording) = run(planted, seed)? else { return Ok(false) };
             let decision = verdict::decide(&recording);
             let reasons = decision.reasons.join("; ");
@@ -294,6 +304,16 @@ mod tests {
             let error = Kept::open(Some(&path), budget, cells).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
+        // Packed, it is read and not added to.
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&std::fs::read(&path).unwrap()).unwrap();
+        let packed_path = folder.path().join("runs.jsonl.gz");
+        std::fs::write(&packed_path, packed.finish().unwrap()).unwrap();
+        let mut kept = Kept::open(Some(&packed_path), 20, &cells).unwrap();
+        assert!(run(&mut kept, &plants, 2, 7, 20, |_, _| unreachable!("nothing is missing")).unwrap());
+        let error = run(&mut kept, &plants, 3, 7, 20, |_, _| unreachable!()).unwrap_err().to_string();
+        assert!(error.contains("has 2 runs with +0 % planted and is packed"), "{error}");
+
         std::fs::write(&path, "{}\n").unwrap();
         let error = format!("{:#}", Kept::open(Some(&path), 20, &cells).unwrap_err());
         assert!(error.contains("line 1: expected a run of --self-test"), "{error}");

@@ -127,16 +127,19 @@ fn build(commit: &str, links: Option<Links>, scratch: &mut Scratch) -> Result<Op
     let short = &commit[..commit.len().min(12)];
     eprintln!("building the baseline {short}, once; it is kept in {}", kept.folder().display());
     let tree = scratch.worktree(&root);
-    let added = Command::new("git")
-        .arg("-C")
-        .arg(&root)
-        .args(["worktree", "add", "--detach", "--force", "--quiet"])
-        .arg(&tree)
-        .arg(commit)
-        .output()
-        .context("git worktree add")?;
-    if !added.status.success() {
-        bail!("git worktree add: {}", String::from_utf8_lossy(&added.stderr).trim());
+    // It is there already where the program was built before its links.
+    if !tree.exists() {
+        let added = Command::new("git")
+            .arg("-C")
+            .arg(&root)
+            .args(["worktree", "add", "--detach", "--force", "--quiet"])
+            .arg(&tree)
+            .arg(commit)
+            .output()
+            .context("git worktree add")?;
+        if !added.status.success() {
+            bail!("git worktree add: {}", String::from_utf8_lossy(&added.stderr).trim());
+        }
     }
     let what = format!("the baseline {short}");
     Ok(build::build(&kept, &tree, &place, links, &what, scratch)?.then(files))

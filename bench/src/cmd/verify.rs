@@ -5,7 +5,7 @@ mod churned;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use regex::Regex;
 use serde::Serialize;
@@ -21,7 +21,6 @@ use crate::measure::backend_member::MakeMember;
 use crate::measure::clock::Clock;
 use crate::measure::matrix::{self, Group};
 use crate::measure::member::Checked;
-use crate::measure::runner::Stage;
 use crate::measure::scene::Scene;
 use crate::output::{self, Format};
 use crate::record::{JSON_SCHEMA, Skip};
@@ -183,34 +182,28 @@ fn check(group: &Group, backend: &str, seed: u64, clock: Clock) -> Result<Right>
     Ok(Right { counts, lost_wishes: churned.lost_wishes, hints_reported: 0 })
 }
 
-/// The counts of a group's cells, each once, with nothing compared: what `walkbench gate` keeps. Without churn all of them
-/// walk the same tables, in their first state.
+/// The counts of one cell, once, with nothing compared: what `walkbench gate` keeps.
 ///
 /// # Errors
-/// The cell, and what its API returned, or tables that cannot be built.
+/// What an API returned, or tables that cannot be built.
 pub(super) fn counts(
     group: &Group,
-    backends: &[&'static str],
+    backend: &str,
     seed: u64,
     clock: Clock,
-) -> Result<Vec<BTreeMap<&'static str, u64>>> {
-    let mut stage = match group.churn {
-        None => Some(Stage::new(group.recipe(seed), None).with_context(|| group.id())?),
-        Some(_) => None,
-    };
-    let mut one = |backend: &'static str| -> Result<BTreeMap<&'static str, u64>> {
-        if let Some(churn) = group.churn {
-            let churned = churned::cell(group, churn, backend, seed, false)?;
-            let mut counts = named(&churned.counts);
-            counts.extend(churned.script);
-            return Ok(counts);
-        }
-        let make = MakeMember::plain(group.call_pages, clock);
-        let Some(mut member) = backends::dispatch(backend, make) else { bail!("no backend {backend}") };
-        let stage = stage.as_mut().context("tables")?;
-        Ok(named(&stage.counted(member.as_mut())?))
-    };
-    backends.iter().map(|backend| one(backend).with_context(|| group.cell_id(backend))).collect()
+) -> Result<BTreeMap<&'static str, u64>> {
+    if let Some(churn) = group.churn {
+        let churned = churned::cell(group, churn, backend, seed, false)?;
+        let mut counts = named(&churned.counts);
+        counts.extend(churned.script);
+        return Ok(counts);
+    }
+    let scene = Scene::new(group.recipe(seed))?;
+    let make = MakeMember::plain(group.call_pages, clock);
+    let Some(mut member) = backends::dispatch(backend, make) else { bail!("no backend {backend}") };
+    let counts = member.counted(&scene);
+    scene.discard();
+    Ok(named(&counts?))
 }
 
 /// One cell under churn in virtual time, twice.

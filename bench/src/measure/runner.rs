@@ -207,15 +207,6 @@ impl Stage {
         self.dirty = !scene.is_steady();
         member.answers(&scene)
     }
-    /// A member's counts over a scene in its first state; see [`Member::counted`].
-    ///
-    /// # Errors
-    /// The tables could not be reset, or what the backend's API returned.
-    pub(crate) fn counted(&mut self, member: &mut dyn Member) -> Result<walker::counters::Counts> {
-        let scene = self.fresh()?;
-        self.dirty = !scene.is_steady();
-        member.counted(&scene)
-    }
     /// What a block walks: whether it may be repeated without a reset, calls of a sweep, pages of a sweep.
     ///
     /// # Errors

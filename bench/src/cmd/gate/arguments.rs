@@ -44,9 +44,9 @@ pub(super) enum Inconclusive {
 /// Decide whether this program is slower than an older one
 ///
 /// The older one is built from a git revision (once; it is kept) or is given as an executable. Three tiers: exact counts
-/// of every cell, which any machine gives to the last digit; instructions, where valgrind is installed; and time, both programs in turns on this machine, judged
-/// over fresh launches with one error rate for all cells together. Every run carries its own controls: a copy of this
-/// program that must not be flagged, and 3 % more work that must be found.
+/// of every cell, which any machine gives to the last digit; instructions, where valgrind is installed; and time, both
+/// programs in turns on this machine, judged over fresh launches with one error rate for all cells together. Every run
+/// carries its own controls: a copy of this program that must not be flagged, and 3 % more work that must be found.
 #[derive(Args, Debug)]
 #[command(
     group(ArgGroup::new("what").required(true).args(["baseline", "exact", "renew_counts", "replay", "self_test"])),
@@ -54,9 +54,10 @@ pub(super) enum Inconclusive {
 Examples:
   walkbench gate --baseline HEAD~1       counts, then old and new in turns, about two minutes
   walkbench gate --baseline main --format markdown --inconclusive pass > comment.md
+  walkbench gate --baseline main --layouts
   walkbench gate --baseline ./walkbench.old --filter '^dense_4k@16MiB/.*/512/none/1/'
   walkbench gate --exact                 counts of every cell against the committed ones; any machine
-  walkbench gate --self-test 40 --budget 20 --filter '@16MiB/.*/512/none/1/map_order$'
+  walkbench gate --self-test 40 --budget 20 --filter '@16MiB/.*/512/none/1/map_order$' --record runs.jsonl
   walkbench gate --renew-counts          accept the counts as they are now; commit what it writes
 
 Exit codes: 0 pass, 1 regression, 2 usage, input or output, 3 inconclusive: environment,

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::build::{self, Kept, Links};
+use super::build::{self, Kept, Links, Whose};
 use super::scratch::Scratch;
 use crate::measure::machine::Build;
 
@@ -142,7 +142,7 @@ fn build(commit: &str, links: Option<Links>, scratch: &mut Scratch) -> Result<Op
         }
     }
     let what = format!("the baseline {short}");
-    Ok(build::build(&kept, &tree, &place, links, &what, scratch)?.then(files))
+    Ok(build::build(&kept, (Whose::Baseline, &tree), &place, links, &what, scratch)?.then(files))
 }
 
 fn root() -> Result<PathBuf> {
@@ -177,7 +177,7 @@ pub(super) fn link_this(links: Links, scratch: &mut Scratch) -> Result<Option<Ve
     let files = links.files(&place);
     if !(is_clean && files.iter().all(|f| f.is_file())) {
         eprintln!("linking this tree {} times, in {}", links.nr, kept.folder().display());
-        if !build::build(&kept, &root, &place, Some(links), "this tree", scratch)? {
+        if !build::build(&kept, (Whose::This, &root), &place, Some(links), "this tree", scratch)? {
             return Ok(None);
         }
     }

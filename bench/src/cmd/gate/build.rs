@@ -94,6 +94,16 @@ impl Links {
     }
 }
 
+/// Whose sources. Cargo tells old from new by their times alone: what it built of two trees must never lie in one place. A
+/// worktree is always newer than what was built before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose {
+    /// A baseline's, in a worktree.
+    Baseline,
+    /// Those around.
+    This,
+}
+
 /// Builds the program from the sources in `tree` to `to`: a file, or with `links` a folder of them. Returns false if Ctrl-C
 /// came first.
 ///
@@ -101,7 +111,7 @@ impl Links {
 /// It does not build: what cargo said.
 pub(super) fn build(
     kept: &Kept,
-    tree: &Path,
+    (whose, tree): (Whose, &Path),
     to: &Path,
     links: Option<Links>,
     what: &str,
@@ -109,7 +119,10 @@ pub(super) fn build(
 ) -> Result<bool> {
     let this = Build::this();
     let is_release = this.profile.starts_with("release");
-    let output = kept.folder.join("build");
+    let output = kept.folder.join(match whose {
+        Whose::Baseline => "build",
+        Whose::This => "this",
+    });
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args([if links.is_some() { "rustc" } else { "build" }, "--locked", "--quiet"])

@@ -28,7 +28,16 @@ fn main() {
     let dirty = said("git", &["status", "--porcelain", "--untracked-files=no"]);
     set("WALKBENCH_DIRTY", &dirty.map_or_else(unknown, |changes| (!changes.is_empty()).to_string()));
     let var = |name: &str| std::env::var(name).unwrap_or_default();
-    set("WALKBENCH_PROFILE", &format!("{} opt-level={}", var("PROFILE"), var("OPT_LEVEL")));
+    let mut profile = format!("{} opt-level={}", var("PROFILE"), var("OPT_LEVEL"));
+    // What the environment says otherwise than the manifest makes other code.
+    for (setting, name) in [("LTO", "lto"), ("CODEGEN_UNITS", "codegen-units")] {
+        let variable = format!("CARGO_PROFILE_{}_{setting}", var("PROFILE").to_uppercase());
+        println!("cargo::rerun-if-env-changed={variable}");
+        if let Ok(value) = std::env::var(&variable) {
+            profile += &format!(" {name}={value}");
+        }
+    }
+    set("WALKBENCH_PROFILE", &profile);
     set("WALKBENCH_FLAGS", &var("CARGO_ENCODED_RUSTFLAGS").replace('\x1f', " "));
     set("WALKBENCH_CRATES", &crates().join(" "));
     set("WALKBENCH_TARGET", &var("TARGET"));

@@ -26,7 +26,7 @@ mod coverage;
 
 pub use interval::{Interval, confidence, median_interval, ratio_interval};
 pub use launches::{Basis, Estimate, LEAST_LAUNCHES, estimate, launches_needed, log_ratio};
-pub use max_t::{Alternative, MaxT, sign_flip_max_t};
+pub use max_t::{Alternative, MaxT, sign_flip_max_t, sign_flip_max_t_with_gaps};
 pub use nested::{Components, components};
 pub use proportion::clopper_pearson;
 pub use sorted::Sorted;

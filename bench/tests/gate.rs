@@ -115,14 +115,41 @@ fn answers() -> String {
     use std::io::Write as _;
     let mut child =
         Command::new(EXE).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let requests = "prepare 1 0 dense_4k@16MiB/snapshot/512/none/1/map_order\nanswers\nrun 0\nwalk\n";
+    let requests =
+        "prepare 1 0 dense_4k@16MiB/snapshot/512/none/1/map_order\nanswers\nrun 0\nwalk\ntail 30\nrun 2\n";
     child.stdin.take().unwrap().write_all(requests.as_bytes()).unwrap();
     let output = text(&child.wait_with_output().unwrap().stdout);
     let lines: Vec<Value> = output.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!((lines.len(), &lines[1]["pages"]), (5, &4096.into()), "{output}");
+    assert_eq!((lines.len(), &lines[1]["pages"]), (7, &4096.into()), "{output}");
     assert!(lines[3]["error"].as_str().unwrap().contains("expected sweeps, 1 or more"));
-    assert!(lines[4]["error"].as_str().unwrap().contains("expected prepare, answers or run"));
+    assert!(lines[4]["error"].as_str().unwrap().contains("expected prepare, answers, run or tail"));
+    let p99_ns = lines[5]["tail"]["p99_ns"].as_u64().unwrap();
+    assert_eq!(lines[5]["tail"]["operations"], 8 * 30, "eight calls a sweep: {output}");
+    assert!(p99_ns > 0 && p99_ns <= lines[5]["ns"].as_u64().unwrap(), "{output}");
+    assert!(lines[6].get("tail").is_none(), "nobody asked for single operations: {output}");
     lines[2]["answers"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn one_operation_in_64_that_is_late_moves_the_p99_and_hardly_the_time() {
+    use std::io::Write as _;
+    let served = |args: &[&str]| -> (u64, u64) {
+        let mut command = Command::new(EXE);
+        let mut child =
+            command.arg("serve").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut requests = "prepare 1 0 dense_4k@16MiB/snapshot/512/none/1/map_order\n".to_owned();
+        requests += &"tail 120\nrun 120\n".repeat(9);
+        child.stdin.take().unwrap().write_all(requests.as_bytes()).unwrap();
+        let output = text(&child.wait_with_output().unwrap().stdout);
+        let lines: Vec<Value> = output.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        // The least of nine: whatever else this machine does makes blocks longer.
+        let p99 = lines.iter().filter_map(|l| l["tail"]["p99_ns"].as_u64()).min();
+        let whole = lines.iter().filter(|l| l.get("tail").is_none()).filter_map(|l| l["ns"].as_u64()).min();
+        (p99.unwrap(), whole.unwrap())
+    };
+    let (as_is, late) = (served(&[]), served(&["--plant-late", "900"]));
+    assert!(late.0 > 2 * as_is.0, "ten times as long, in more than one of a hundred: {as_is:?} {late:?}");
+    assert!(late.1 < 2 * as_is.1, "900 / 64 = 14 % in the mean: {as_is:?} {late:?}");
 }
 
 #[test]
@@ -174,6 +201,16 @@ fn what_is_no_baseline_is_refused_with_what_would_be_one() {
     let skipped = gate(place.path(), &args).env("PATH", path).output().unwrap();
     assert_eq!(json(&skipped)["notes"][0], "instructions not counted: there is no valgrind in PATH");
     assert_eq!(skipped.status.code(), Some(0));
+    // A program without the place where Callgrind is to write what it counted: older than this tier.
+    let path = place.path().join("bin");
+    fs::create_dir(&path).unwrap();
+    let valgrind = "#!/bin/sh\nif [ \"$1\" != --version ]; then shift 4; exec \"$@\"; fi\n";
+    executable(&path.join("valgrind"), valgrind);
+    let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap());
+    let silent =
+        gate(place.path(), &[&args[..], &["--filter", CELL]].concat()).env("PATH", path).output().unwrap();
+    let note = "instructions not counted: the old program is older than this tier";
+    assert_eq!(json(&silent)["notes"][0], note, "{}", text(&silent.stderr));
     for (args, says) in [
         (vec!["--baseline", EXE, "--filter", "no_such_cell"], "matches no cell"),
         (
@@ -184,6 +221,12 @@ fn what_is_no_baseline_is_refused_with_what_would_be_one() {
         (vec!["--replay", plain.to_str().unwrap()], "expected JSON"),
         (vec!["--exact", "--counts", plain.to_str().unwrap()], "line 1: expected"),
         (vec!["--exact", "--baseline", EXE], "cannot be used with"),
+        (vec!["--baseline", EXE, "--layouts", "4"], "expected 13 or more, 22 for all launches"),
+        (vec!["--baseline", EXE, "--layouts"], "is an executable, which cannot be linked in other orders"),
+        (vec!["--baseline", EXE, "--plant", "3:tails"], "expected PERCENT, PERCENT:churn or PERCENT:late"),
+        (vec!["--baseline", EXE, "--record", "x"], "--self-test"),
+        (vec!["--self-test", "1", "--layouts"], "a --baseline REVISION; expected one"),
+        (vec!["--self-test", "1", "--record", "no/such/folder", "--filter", CELL], "no/such/folder"),
     ] {
         let output = gate(place.path(), &args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}");
@@ -210,9 +253,11 @@ fn a_revision_is_built_once_in_a_worktree_and_nothing_of_it_is_left() {
     executable(&cargo, &format!("#!/bin/sh\ntest -f README || exit 9\npwd >> \"$REAL_LOG\"\n{built}\n"));
     let log = place.path().join("log");
     let run = |args: &[&str]| {
-        let mut all =
-            vec!["--baseline", "HEAD", "--tiers", "time", "--filter", CELL, "--budget", "20", "--any-build"];
+        let mut all = vec!["--baseline", "HEAD", "--tiers", "time", "--budget", "20", "--any-build"];
         all.extend(args);
+        if !args.contains(&"--filter") {
+            all.extend(["--filter", CELL]);
+        }
         gate(place.path(), &all).env("CARGO", &cargo).env("REAL", EXE).env("REAL_LOG", &log).output().unwrap()
     };
     for _ in 0..2 {
@@ -229,6 +274,12 @@ fn a_revision_is_built_once_in_a_worktree_and_nothing_of_it_is_left() {
     assert_eq!(calls.lines().count(), 1, "the second gate found what the first one built: {calls}");
     assert!(calls.contains("walkbench-gate-") && left_behind(place.path()).is_empty());
     assert_eq!(git(&["worktree", "list"]).lines().count(), 1);
+
+    // Changes that are not committed are part of what is compared, and said to be.
+    fs::write(place.path().join("README"), "y").unwrap();
+    let dirty = run(&["--format", "json", "--filter", "^dense_2m@16MiB/snapshot/512/none/1/map_order$"]);
+    let notes = json(&dirty)["around"]["notes"].to_string();
+    assert!(notes.contains("the tree has changes that are not committed"), "{notes}");
 
     // Killed in the middle of a build: the build, the worktree and the folder go all the same.
     fs::remove_dir_all(place.path().join("target")).unwrap();
@@ -291,7 +342,7 @@ fn a_program_against_itself_is_never_slower_and_much_more_work_is_seen_in_its_di
     assert_eq!(report["schema"], 1);
     let roles: Vec<&str> =
         report["cells"].as_array().unwrap().iter().map(|c| c["role"].as_str().unwrap()).collect();
-    assert_eq!(roles, ["cell", "null", "planted"]);
+    assert_eq!(roles, ["cell", "cell", "null", "planted"], "its time, its p99, the controls");
     // At least the screening launches: the others are left out where the machine is hopeless.
     let launches = report["recording"]["launches"].as_array().unwrap();
     assert!(launches.len() >= 5 && launches.iter().all(|l| !l["series"].as_array().unwrap().is_empty()));
@@ -319,6 +370,34 @@ fn a_program_against_itself_is_never_slower_and_much_more_work_is_seen_in_its_di
         assert!(if is_slower { ratio > 1.2 } else { ratio < 0.85 }, "{plant}: {ratio}");
     }
     assert!(left_behind(place.path()).is_empty());
+
+    // One processor for everything: said, and no error.
+    let mut alone = Command::new("taskset");
+    alone.args([
+        "-c",
+        "0",
+        EXE,
+        "gate",
+        "--baseline",
+        EXE,
+        "--tiers",
+        "time",
+        "--budget",
+        "60",
+        "--format",
+        "json",
+    ]);
+    let alone = alone.args(["--filter", CELL]).current_dir(place.path()).env("TMPDIR", place.path()).output();
+    if let Ok(alone) = alone {
+        assert!(
+            matches!(alone.status.code(), Some(0 | 3 | 4)),
+            "{:?}: {}",
+            alone.status,
+            text(&alone.stderr)
+        );
+        let notes = json(&alone)["around"]["notes"].to_string();
+        assert!(notes.contains("this machine has one processor"), "{notes}");
+    }
 }
 
 /// The middle ratio of the cell's rounds, void ones too: the machine may be busy.

@@ -1,368 +1,54 @@
 //! `walkbench gate`: is this tree slower than that one?
 
+mod against;
+mod arguments;
 mod baseline;
+mod build;
+mod cells;
 mod exact;
 mod instructions;
 mod paired;
+mod planted;
 pub(crate) mod scratch;
 mod self_test;
 mod side;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use clap::{ArgGroup, Args, ValueEnum};
-use regex::Regex;
+use anyhow::{Context, Result};
 use serde_json::json;
-use workloads::definition::Profile;
 
-use self::baseline::Baseline;
-use self::paired::Plan;
-use self::scratch::Scratch;
-use self::side::Program;
+pub(crate) use self::arguments::GateArgs;
+use self::arguments::{Format, Inconclusive};
 use crate::gate::counts;
 use crate::gate::report::{self, Around};
 use crate::gate::rounds::Recording;
 use crate::gate::verdict::{self, Verdict};
 use crate::interrupt;
-use crate::measure::machine::Machine;
-use crate::measure::matrix::{self, Group};
 use crate::output;
 use crate::record::JSON_SCHEMA;
 
 /// Exact counts changed.
 const EXIT_COUNTS: u8 = 5;
 
-/// What to print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people: tables that fit 100 columns
-    Text,
-    /// For programs: one JSON object with a schema number, and every raw round
-    Json,
-    /// For a pull request
-    Markdown,
-}
-
-/// A way to compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Tier {
-    /// Exact counts of every cell
-    Counts,
-    /// Instructions of cells with one thread, where valgrind is installed
-    Instructions,
-    /// Both programs in turns
-    Time,
-}
-
-/// What an inconclusive run is for whoever looks at the exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Inconclusive {
-    /// Exit code 0
-    Pass,
-    /// Exit code 3 (environment) or 4 (power)
-    Fail,
-}
-
-/// Decide whether this program is slower than an older one
-///
-/// The older one is built from a git revision (once; it is kept) or is given as an executable. Three tiers: exact counts
-/// of every cell, which any machine gives to the last digit; instructions, where valgrind is installed; and time, both programs in turns on this machine, judged
-/// over fresh launches with one error rate for all cells together. Every run carries its own controls: a copy of this
-/// program that must not be flagged, and 3 % more work that must be found.
-#[derive(Args, Debug)]
-#[command(
-    group(ArgGroup::new("what").required(true).args(["baseline", "exact", "renew_counts", "replay", "self_test"])),
-    after_help = "\
-Examples:
-  walkbench gate --baseline HEAD~1       counts, then old and new in turns, about two minutes
-  walkbench gate --baseline main --format markdown --inconclusive pass > comment.md
-  walkbench gate --baseline ./walkbench.old --filter '^dense_4k@16MiB/.*/512/none/1/'
-  walkbench gate --exact                 counts of every cell against the committed ones; any machine
-  walkbench gate --self-test 40 --budget 20 --filter '@16MiB/.*/512/none/1/map_order$'
-  walkbench gate --renew-counts          accept the counts as they are now; commit what it writes
-
-Exit codes: 0 pass, 1 regression, 2 usage, input or output, 3 inconclusive: environment,
-4 inconclusive: power, 5 exact counts changed, 130 Ctrl-C."
-)]
-pub(crate) struct GateArgs {
-    /// What to compare with: a git revision, or an executable
-    #[arg(long, value_name = "REV|EXE")]
-    baseline: Option<String>,
-    /// Try the gate on this machine: N runs each with nothing, 3 %, 2 % and -3 % planted; each with its own --budget
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    self_test: Option<u64>,
-    /// Seconds that the paired tier aims at
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    budget: u64,
-    /// Which tiers
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "counts,instructions,time")]
-    tiers: Vec<Tier>,
-    /// Counts may rise by so many per cent
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
-    count_budget: f64,
-    /// Decides tables and orders
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Compare programs of different compilers or profiles all the same
-    #[arg(long)]
-    any_build: bool,
-    /// Seconds that a side may take for an answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, hide = true)]
-    patience: u64,
-    /// Make the new side do so many per cent more work, to see the gate find it; the old side if negative
-    #[arg(long, value_name = "PERCENT", default_value_t = 0, allow_hyphen_values = true, hide = true)]
-    plant: i64,
-    /// Plant it in cells under churn only
-    #[arg(long, hide = true)]
-    plant_under_churn: bool,
-    /// Compare the exact counts of every cell with the committed ones
-    #[arg(long)]
-    exact: bool,
-    /// Write the committed counts anew
-    #[arg(long)]
-    renew_counts: bool,
-    /// Decide once more on what an earlier gate recorded with --format json
-    #[arg(long, value_name = "FILE")]
-    replay: Option<PathBuf>,
-    /// What to make of a run that could not decide
-    #[arg(long, value_enum, default_value_t = Inconclusive::Fail)]
-    inconclusive: Inconclusive,
-    /// Where the committed counts are; by default bench/counts.txt of the project
-    #[arg(long, value_name = "FILE")]
-    counts: Option<PathBuf>,
-    /// Only cells whose id matches
-    #[arg(long, value_name = "REGEX", conflicts_with = "renew_counts")]
-    filter: Option<Regex>,
-    /// What to print on standard output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
 /// Gates.
 ///
 /// # Errors
 /// Bad input, or what cannot be written. What the gate finds is its exit code.
 pub(crate) fn run(args: &GateArgs) -> Result<ExitCode> {
+    args.check()?;
     interrupt::listen()?;
     match &args.replay {
         _ if args.renew_counts => renew(args),
         Some(file) => replay(args, file),
         None => match (&args.baseline, args.self_test) {
-            (Some(baseline), _) => against(args, baseline),
-            (None, Some(n)) => try_itself(args, n),
+            (Some(baseline), _) => against::compare(args, baseline),
+            (None, Some(n)) => against::try_itself(args, n),
             (None, None) => compare(args),
         },
     }
-}
-
-/// Cells under churn that the gate adds to those of the quick profile: an open dose each, one for each way to collide.
-const CHURNED: [&str; 3] = [
-    "dense_4k@16MiB/snapshot/512/zap-64KiB-o50-zipf-1400ps-t1/1/map_order",
-    "dense_4k@16MiB/fault_write/512/zap-64KiB-o50-zipf-1400ps-t1/1/map_order",
-    "dense_4k@16MiB/snapshot/512/migrate-64KiB-o50-zipf-1400ps-t1/1/map_order",
-];
-/// What is compared where no filter says otherwise: every kind of shape and entry at a size whose tables are built in
-/// milliseconds, through the design that kernels have now and the one that faults outside of the walk.
-const USUAL: &str = "^(dense_4k|dense_2m|split_permissions|after_fork_10pct|after_fork_write|absent_4k|zero_mapped|\
-                     swapped|sparse|numa_hint|device_private_own)@16MiB/\
-                     (snapshot|fault_read|fault_write)/512/none/1/(map_order|unlocked)$";
-
-/// The cells to compare.
-fn cells(filter: Option<&Regex>) -> Result<Vec<String>> {
-    let usual = Regex::new(USUAL).context("the usual cells")?;
-    let is_wanted = |id: &str| filter.unwrap_or(&usual).is_match(id);
-    let groups = matrix::groups(Profile::Quick, &is_wanted);
-    let of = |g: &Group| g.backends.iter().map(|b| g.cell_id(b.id)).collect::<Vec<_>>();
-    let mut cells: Vec<String> = groups.iter().flat_map(of).collect();
-    let churned = CHURNED.iter().filter(|id| filter.is_none_or(|f| f.is_match(id)));
-    cells.extend(churned.map(|id| (*id).to_owned()));
-    if cells.is_empty() {
-        bail!(
-            "--filter {}: matches no cell of the quick profile; `walkbench list cells` prints them",
-            filter.map_or("", Regex::as_str)
-        );
-    }
-    Ok(cells)
-}
-
-/// What the tier of counts found: the note for the report, the difference as text, and whether it is over budget.
-type Counted = (String, String, bool);
-
-/// Compares counts with those that were committed with the baseline; none when Ctrl-C came first.
-fn counted(args: &GateArgs, commit: Option<&str>) -> Result<Option<Counted>> {
-    let skipped = |why: &str| Ok(Some((format!("counts not compared: {why}"), String::new(), false)));
-    let before = match commit {
-        Some(commit) => match baseline::file_of(commit, exact::FILE) {
-            Some(text) => exact::parse(&text, args.filter.as_ref()).context("the baseline's counts")?,
-            None => return skipped("the baseline has none committed"),
-        },
-        None => match exact::file(args.counts.as_deref()) {
-            Ok(path) if path.is_file() => exact::read(&path, args.filter.as_ref())?,
-            _ => return skipped("an executable says nothing of its own, and there is no project around"),
-        },
-    };
-    if before.0.is_empty() {
-        return skipped("--filter matches none of them (they are of small sizes; see `walkbench verify`)");
-    }
-    let Some(after) = exact::count(args.filter.as_ref())? else { return Ok(None) };
-    let difference = counts::compare(&before, &after);
-    let over = difference.over(args.count_budget).len();
-    let note = if difference.moved.is_empty() {
-        format!("counts: all of {} cells are exactly the baseline's", difference.cells)
-    } else {
-        format!(
-            "counts: {} of {} cells' counts moved, {over} of them up by more than the budget of {} %",
-            difference.moved.len(),
-            difference.cells,
-            args.count_budget
-        )
-    };
-    Ok(Some((note, difference.text(), over > 0)))
-}
-
-/// The old program, this one, and a copy of this one, each under a path of the same length: what is rebuilt meanwhile is
-/// not measured by halves.
-fn place(scratch: &Scratch, old: &Path) -> Result<[PathBuf; 3]> {
-    let place = |from: &Path, name: &str| -> Result<PathBuf> {
-        let to = scratch.path().join(name);
-        fs::copy(from, &to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
-        Ok(to)
-    };
-    let this = Path::new("/proc/self/exe");
-    Ok([place(old, "old")?, place(this, "new")?, place(this, "two")?])
-}
-
-fn plan(args: &GateArgs, [old, new, copy]: [PathBuf; 3], cells: Vec<String>, plant: i64, seed: u64) -> Plan {
-    let planted = |percent: i64| {
-        let mut argv = vec!["--plant".to_owned(), percent.max(0).to_string()];
-        argv.extend(args.plant_under_churn.then(|| "--plant-under-churn".to_owned()));
-        if percent > 0 { argv } else { Vec::new() }
-    };
-    Plan {
-        old: Program { name: "old", exe: old, args: planted(-plant) },
-        new: Program { name: "new", exe: new, args: planted(plant) },
-        copy,
-        cells,
-        budget: Duration::from_secs(args.budget),
-        seed,
-        patience: Duration::from_secs(args.patience),
-        any_build: args.any_build,
-    }
-}
-
-fn try_itself(args: &GateArgs, n: u64) -> Result<ExitCode> {
-    let cells = cells(args.filter.as_ref())?;
-    let scratch = Scratch::new()?;
-    let programs = place(&scratch, Path::new("/proc/self/exe"))?;
-    let (tally, is_whole) = self_test::run(n, args.seed, |planted, seed| {
-        let plan = plan(args, programs.clone(), cells.clone(), planted, seed);
-        Ok(paired::measure(&plan)?.map(|measured| verdict::decide(&measured.recording)))
-    })?;
-    let machine = Machine::read().line();
-    match args.format {
-        Format::Json => output::print_json(&json!({
-            "schema": JSON_SCHEMA,
-            "cells": cells.len(),
-            "budget_s": args.budget,
-            "machine": machine,
-            "self_test": tally,
-        }))?,
-        Format::Text | Format::Markdown => output::print(&format!(
-            "{} cells, --budget {} for each run\n{machine}\n\n{}",
-            cells.len(),
-            args.budget,
-            tally.text()
-        ))?,
-    }
-    Ok(if is_whole { ExitCode::SUCCESS } else { stopped() })
-}
-
-fn against(args: &GateArgs, given: &str) -> Result<ExitCode> {
-    let cells = cells(args.filter.as_ref())?;
-    let mut scratch = Scratch::new()?;
-    let baseline = Baseline::find(given, &mut scratch)?;
-    let Some(exe) = baseline.exe else { return Ok(stopped()) };
-    let [old, new, copy] = place(&scratch, &exe)?;
-    let (mut notes, mut details, mut is_over) = (baseline.notes, String::new(), false);
-    if args.tiers.contains(&Tier::Counts) {
-        let Some((note, text, over)) = counted(args, baseline.commit.as_deref())? else {
-            return Ok(stopped());
-        };
-        notes.push(note);
-        (details, is_over) = (text, over);
-    }
-    let plan = plan(args, [old, new, copy], cells, args.plant, args.seed);
-    let mut executes_more = false;
-    if args.tiers.contains(&Tier::Instructions) {
-        if instructions::is_available() {
-            let counted =
-                instructions::compare(&plan.old, &plan.new, &plan.cells, args.seed, scratch.path())?;
-            let Some(found) = counted else { return Ok(stopped()) };
-            notes.push(found.says());
-            details += &found.text();
-            executes_more = found.over().next().is_some();
-        } else {
-            notes.push("instructions not counted: there is no valgrind in PATH".to_owned());
-        }
-    }
-    if !args.tiers.contains(&Tier::Time) {
-        let verdict = match (executes_more, is_over) {
-            (true, _) => "regression: more instructions",
-            (false, true) => "exact counts changed",
-            (false, false) => "pass",
-        };
-        match args.format {
-            Format::Json => output::print_json(&json!({
-                "schema": JSON_SCHEMA,
-                "verdict": verdict,
-                "notes": notes,
-                "details": details,
-            }))?,
-            Format::Text | Format::Markdown => {
-                output::print(&format!("{verdict}\n{}\n{details}", notes.join("\n")))?;
-            }
-        }
-        let code = if is_over { EXIT_COUNTS } else { 0 };
-        return Ok(ExitCode::from(if executes_more { 1 } else { code }));
-    }
-    let Some(measured) = paired::measure(&plan)? else { return Ok(stopped()) };
-    let decision = verdict::decide(&measured.recording);
-    notes.extend(measured.notes);
-    if let Some((first, why)) = measured.left_out.first() {
-        notes.push(format!("{} cells not compared, the first is {first}: {why}", measured.left_out.len()));
-    }
-    if args.plant != 0 {
-        notes.push(format!(
-            "PLANTED: {} % more work in the {} side, to try the gate",
-            args.plant.abs(),
-            if args.plant > 0 { "new" } else { "old" }
-        ));
-    }
-    let machine = Machine::read();
-    let load = machine.load_milli.map(|l| format!(", load {:.1}", l as f64 / 1000.0)).unwrap_or_default();
-    let around = Around {
-        sides: measured.sides,
-        machine: machine.line() + &load,
-        command: format!("walkbench {}", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
-        notes,
-        details,
-        time: measured.spent.says(),
-        ..Around::default()
-    };
-    let time = decision.verdict.words();
-    let (words, code) = match decision.verdict {
-        Verdict::Regression => (time.to_owned(), ExitCode::from(1)),
-        _ if executes_more => (format!("regression: more instructions (time: {time})"), ExitCode::from(1)),
-        _ if is_over => (format!("exact counts changed (time: {time})"), ExitCode::from(EXIT_COUNTS)),
-        other => (time.to_owned(), exit(other, args.inconclusive)),
-    };
-    let around = Around { headline: format!("{words}, against {}", baseline.says), ..around };
-    print(args.format, &decision, &measured.recording, &around)?;
-    Ok(code)
 }
 
 /// Exit code of a verdict.
@@ -451,31 +137,9 @@ fn stopped() -> ExitCode {
     eprintln!("stopped by Ctrl-C: nothing was compared");
     ExitCode::from(interrupt::EXIT_CODE)
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_usual_cells_are_fifty_or_more_exist_and_have_churn_among_them() {
-        let usual = cells(None).unwrap();
-        assert!((50..100).contains(&usual.len()), "{}", usual.len());
-        for id in &usual {
-            let (group, backend) = id.rsplit_once('/').unwrap();
-            let group = Group::parse(group).unwrap_or_else(|| panic!("{id}"));
-            assert!(walker::backends::find(backend).is_some() && group.cell_id(backend) == *id, "{id}");
-        }
-        assert_eq!(usual.iter().filter(|id| !id.contains("/none/")).count(), CHURNED.len());
-        let some = Regex::new("/zap-").unwrap();
-        assert_eq!(cells(Some(&some)).unwrap().len(), 2 + quick("/zap-"));
-        assert!(cells(Some(&Regex::new("no_such_cell").unwrap())).is_err());
-    }
-
-    /// Cells of the quick profile with this in their id.
-    fn quick(part: &str) -> usize {
-        let groups = matrix::groups(Profile::Quick, &|id| id.contains(part));
-        groups.iter().map(|g| g.backends.len()).sum()
-    }
 
     #[test]
     fn every_verdict_has_its_exit_code() {

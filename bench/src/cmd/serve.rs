@@ -10,11 +10,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use crate::gate::protocol::{Answers, Churned, Hello, PROTOCOL, Prepared, Ran, Refused};
+use crate::gate::protocol::{Answers, Churned, Hello, PROTOCOL, Prepared, Ran, Refused, Tail};
 use crate::measure::churn::Churning;
 use crate::measure::machine::Build;
 use crate::measure::matrix::Group;
-use crate::measure::member::{Member, Turn, What};
+use crate::measure::member::{Member, Plant, Turn, What};
 use crate::measure::runner::{Stage, churn_block};
 use crate::measure::scene::Window;
 use crate::measure::visit::Launching;
@@ -30,7 +30,10 @@ pub(crate) struct ServeArgs {
     /// Do so many per cent more work in every block: a slowdown that is known, for trying the gate
     #[arg(long, default_value_t = 0)]
     plant: u64,
-    /// Plant it under churn only
+    /// Make every 64th operation take so many per cent longer: a slowdown of the p99 that a mean hardly shows
+    #[arg(long, default_value_t = 0)]
+    plant_late: u64,
+    /// Plant either under churn only
     #[arg(long)]
     plant_under_churn: bool,
 }
@@ -112,13 +115,14 @@ impl Server<'_> {
                 let answers = stage.answers(member.as_mut())?;
                 Ok(Answer::Answers(Answers { answers: format!("{answers:016x}") }))
             }
-            Some("run") => {
+            Some(verb @ ("run" | "tail")) => {
                 let sweeps = number(words.next())?;
                 let sweeps = u32::try_from(sweeps).ok().filter(|n| *n > 0);
-                self.block(sweeps.with_context(|| format!("{line:?}: expected sweeps, 1 or more"))?)
-                    .map(Answer::Ran)
+                let sweeps = sweeps.with_context(|| format!("{line:?}: expected sweeps, 1 or more"))?;
+                let ran = if verb == "tail" { self.tail(sweeps) } else { self.block(sweeps, What::Whole) };
+                ran.map(Answer::Ran)
             }
-            _ => bail!("{line:?}: expected prepare, answers or run"),
+            _ => bail!("{line:?}: expected prepare, answers, run or tail"),
         }
     }
 
@@ -131,13 +135,15 @@ impl Server<'_> {
         self.cell = None;
         let (group, backend) = id.rsplit_once('/').with_context(|| format!("{id}: no such cell"))?;
         let group = Group::parse(group).with_context(|| format!("{id}: no such cell"))?;
-        let planted = if self.args.plant_under_churn && group.churn.is_none() { 0 } else { self.args.plant };
-        let extra_percent = extra + planted;
+        let is_planted = !self.args.plant_under_churn || group.churn.is_some();
+        let planted = |percent: u64| if is_planted { percent } else { 0 };
+        let extra_percent = extra + planted(self.args.plant);
         let stage = Stage::new(group.recipe(seed), None)?;
         let (repeats, calls, pages) = stage.extent()?;
         // Where tables are reset between sweeps, whole sweeps are done again; else calls are.
         let of_member = if repeats { extra_percent } else { 0 };
-        let member = self.launching.member(&group, backend, of_member)?;
+        let plant = Plant { extra_percent: of_member, late_percent: planted(self.args.plant_late) };
+        let member = self.launching.member(&group, backend, plant)?;
         let least_block_ns = group.churn.map_or(0, |c| churn_block(c, BLOCK).as_nanos() as u64);
         let churn_cpus = self.launching.seats.churn(group.walkers, group.churn.map_or(0, |c| c.threads));
         let again = if repeats { 0 } else { extra_percent };
@@ -145,12 +151,24 @@ impl Server<'_> {
         Ok(Prepared { calls, pages, least_block_ns })
     }
 
-    fn block(&mut self, sweeps: u32) -> Result<Ran> {
+    /// A block of operations that are timed one by one.
+    fn tail(&mut self, sweeps: u32) -> Result<Ran> {
+        // The histogram goes on from block to block.
+        let before = self.cell()?.member.operations();
+        let ran = self.block(sweeps, What::Operations)?;
+        let (after, before) = self.cell()?.member.operations().zip(before).context("operations")?;
+        let mut of_block = after;
+        of_block.subtract(&before).context("operations of one block")?;
+        let tail = Tail { operations: of_block.len(), p99_ns: of_block.value_at_quantile(0.99) };
+        Ok(Ran { tail: Some(tail), ..ran })
+    }
+
+    fn block(&mut self, sweeps: u32, what: What) -> Result<Ran> {
         let Server { cell, watch, .. } = self;
         let cell = cell.as_mut().context("expected `prepare` first")?;
         let (repeats, ..) = cell.stage.extent()?;
-        let turn = |sweeps, churning| Turn {
-            what: What::Whole,
+        let turn = |what, sweeps, churning| Turn {
+            what,
             sweeps,
             window: Window::WHOLE,
             batch: 1,
@@ -162,25 +180,28 @@ impl Server<'_> {
             let churning = std::sync::Arc::new(Churning::start(&ground, spec, cell.seed, &cell.churn_cpus)?);
             churning.ramp()?;
             let before = churning.tally();
-            let timing =
-                cell.stage.block(member, turn(sweeps, Some(std::sync::Arc::clone(&churning))), watch)??;
+            let timing = cell.stage.block(
+                member,
+                turn(what, sweeps, Some(std::sync::Arc::clone(&churning))),
+                watch,
+            )??;
             let tally = churning.tally().since(&before);
             // Dropped here, it ends its threads with nothing half done.
             drop(churning);
             let churn = Some(Churned { ns: tally.ns, events: tally.events, tables: tally.tables });
-            return Ok(Ran { ns: timing.ns, switches: timing.observed.switches, churn });
+            return Ok(Ran { ns: timing.ns, switches: timing.observed.switches, churn, tail: None });
         }
         // The processor's caches were the other side's meanwhile.
         let warm_up = if repeats { (sweeps / 8).max(1) } else { 1 };
-        cell.stage.block(member, turn(warm_up, None), watch)??;
+        cell.stage.block(member, turn(What::Whole, warm_up, None), watch)??;
         if repeats {
-            let timing = cell.stage.block(member, turn(sweeps, None), watch)??;
-            return Ok(Ran { ns: timing.ns, switches: timing.observed.switches, churn: None });
+            let timing = cell.stage.block(member, turn(what, sweeps, None), watch)??;
+            return Ok(Ran { ns: timing.ns, switches: timing.observed.switches, churn: None, tail: None });
         }
-        let mut ran = Ran { ns: 0, switches: Some(0), churn: None };
+        let mut ran = Ran { ns: 0, switches: Some(0), churn: None, tail: None };
         let again = (u64::from(sweeps) * cell.extra_percent).div_ceil(100);
         for _ in 0..u64::from(sweeps) + again {
-            let timing = cell.stage.block(member, turn(1, None), watch)??;
+            let timing = cell.stage.block(member, turn(what, 1, None), watch)??;
             ran.ns += timing.ns;
             ran.switches = ran.switches.zip(timing.observed.switches).map(|(a, b)| a + b);
         }

@@ -9,6 +9,7 @@
 //! | `prepare SEED EXTRA_PERCENT CELL` | [`Prepared`] | builds the tables; forgets the cell before |
 //! | `answers` | [`Answers`] | one sweep, hashed |
 //! | `run SWEEPS` | [`Ran`] | a block |
+//! | `tail SWEEPS` | [`Ran`] with its [`Tail`] | a block whose operations are timed one by one |
 //! | end of input | | the program ends |
 //!
 //! A request that cannot be fulfilled is answered with [`Refused`], and the program goes on.
@@ -53,7 +54,7 @@ pub(crate) struct Answers {
     pub(crate) answers: String,
 }
 
-/// To `run`.
+/// To `run` and `tail`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ran {
     /// What the sweeps took.
@@ -63,6 +64,18 @@ pub(crate) struct Ran {
     /// What churn did meanwhile: events, and in how many nanoseconds or beside how many tables.
     #[serde(default)]
     pub(crate) churn: Option<Churned>,
+    /// The block's single operations, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tail: Option<Tail>,
+}
+
+/// How long the slow operations of a block took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tail {
+    /// Operations of the block.
+    pub(crate) operations: u64,
+    /// Ninety-nine of a hundred took no longer, in nanoseconds, to within 1 %.
+    pub(crate) p99_ns: u64,
 }
 
 /// What churn achieved.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::rounds::{Recording, Role, Stage};
+use super::rounds::{Metric, Recording, Role, Stage};
 use super::verdict::{Decided, Decision, State, Verdict};
 use crate::tables;
 
@@ -92,7 +92,7 @@ impl Row {
         let p = if d.state == State::Faster { d.p_faster } else { d.p_slower };
         let ends = d.ratio.and_then(|r| r.lo.zip(r.hi));
         Row {
-            id: d.id.clone(),
+            id: d.metric.label(&d.id),
             ratio: d.ratio.map_or_else(dash, |r| format!("{:.3}", r.value)),
             interval: ends.map_or_else(dash, |(lo, hi)| format!("{lo:.3}..{hi:.3}")),
             p: p.map_or_else(dash, |p| format!("{p:.4}")),
@@ -123,7 +123,7 @@ fn controls(decision: &Decision) -> String {
 
 /// Of the cells that are equal: the ones least surely so, and what could have been seen.
 fn equals(decision: &Decision) -> Option<String> {
-    let equal: Vec<&Decided> = decision.cells(State::Equal).collect();
+    let equal: Vec<&Decided> = decision.cells(State::Equal).filter(|d| d.metric == Metric::Block).collect();
     let most = equal.iter().filter_map(|d| d.at_most_percent).fold(f64::NEG_INFINITY, f64::max);
     let mut see: Vec<f64> = equal.iter().filter_map(|d| d.smallest_percent).collect();
     see.sort_by(f64::total_cmp);
@@ -133,6 +133,32 @@ fn equals(decision: &Decision) -> Option<String> {
          {middle:.1} % (the middle cell) to {last:.1} % (the last) would have been found four times out of five",
         if equal.len() == 1 { "1 cell".to_owned() } else { format!("{} cells", equal.len()) }
     ))
+}
+
+/// Of the tails that are not in a table as slower or faster.
+fn tails(decision: &Decision, recording: &Recording) -> Option<String> {
+    let quiet: Vec<&Decided> =
+        decision.tails().filter(|d| !matches!(d.state, State::Slower | State::Faster)).collect();
+    let equal = quiet.iter().filter(|d| d.state == State::Equal).count();
+    let see = quiet.iter().filter_map(|d| d.smallest_percent);
+    let (least, most) = (see.clone().fold(f64::INFINITY, f64::min), see.fold(f64::NEG_INFINITY, f64::max));
+    let is_known = most >= least;
+    (!quiet.is_empty()).then(|| {
+        let shown = recording.rule.bounds(Metric::P99).equal;
+        let mut says = format!(
+            "the p99 of operations, where it was compared: {equal} cells less than {shown:.0} % slower"
+        );
+        if quiet.len() > equal {
+            let _ = write!(says, ", {} too noisy to say, which denies nobody a pass", quiet.len() - equal);
+        }
+        if is_known {
+            let _ = write!(
+                says,
+                "; a slowdown of {least:.0} to {most:.0} % would have been found four times out of five"
+            );
+        }
+        says
+    })
 }
 
 fn launches(recording: &Recording) -> String {
@@ -181,6 +207,9 @@ pub(crate) fn text(decision: &Decision, recording: &Recording, around: &Around) 
     if let Some(says) = equals(decision) {
         line("equal", &says);
     }
+    if let Some(says) = tails(decision, recording) {
+        line("tails", &says);
+    }
     if let Some(says) = decision.verdict.advice() {
         line("advice", says);
     }
@@ -228,6 +257,9 @@ pub(crate) fn markdown(decision: &Decision, recording: &Recording, around: &Arou
         let _ = writeln!(text, "- {says}");
     };
     if let Some(says) = equals(decision) {
+        item(&says);
+    }
+    if let Some(says) = tails(decision, recording) {
         item(&says);
     }
     if let Some(says) = decision.verdict.advice() {

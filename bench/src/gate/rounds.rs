@@ -33,8 +33,23 @@ pub(crate) struct Rule {
     pub(crate) least_percent: f64,
     /// "Not slower" is claimed of a cell whose upper bound is below this.
     pub(crate) equal_percent: f64,
+    /// The three above are so many times as large for a p99, of which a block says less than of a mean.
+    #[serde(default = "default_tail_factor")]
+    pub(crate) tail_factor: f64,
     /// More void rounds than this, in per cent, and a comparison is too noisy to be judged.
     pub(crate) void_percent: f64,
+}
+
+fn default_tail_factor() -> f64 {
+    5.0
+}
+
+/// What is no slowdown, what is one, and what is surely none, in per cent; see [`Rule`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Bounds {
+    pub(crate) margin: f64,
+    pub(crate) least: f64,
+    pub(crate) equal: f64,
 }
 
 impl Default for Rule {
@@ -49,12 +64,22 @@ impl Default for Rule {
             margin_percent: 0.5,
             least_percent: 1.0,
             equal_percent: 2.0,
+            tail_factor: default_tail_factor(),
             void_percent: 30.0,
         }
     }
 }
 
 impl Rule {
+    /// What counts where this is compared.
+    pub(crate) fn bounds(&self, metric: Metric) -> Bounds {
+        let times = match metric {
+            Metric::Block => 1.0,
+            Metric::P99 => self.tail_factor,
+        };
+        let Rule { margin_percent, least_percent, equal_percent, .. } = self;
+        Bounds { margin: margin_percent * times, least: least_percent * times, equal: equal_percent * times }
+    }
     /// The smallest p that the confirmation can give: every flip but one is against it.
     pub(crate) fn smallest_p(&self) -> f64 {
         0.5f64.powi(self.confirm_launches.min(1000) as i32)
@@ -96,6 +121,27 @@ pub(crate) enum Role {
     Planted,
 }
 
+/// What of a block is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Metric {
+    /// All of its time.
+    #[default]
+    Block,
+    /// What 99 of 100 of its operations do not exceed.
+    P99,
+}
+
+impl Metric {
+    /// A cell, and what of it unless it is its time.
+    pub(crate) fn label(self, id: &str) -> String {
+        match self {
+            Metric::Block => id.to_owned(),
+            Metric::P99 => format!("{id} (p99)"),
+        }
+    }
+}
+
 /// One comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Compared {
@@ -105,6 +151,9 @@ pub(crate) struct Compared {
     pub(crate) role: Role,
     /// Sweeps over the cell's range in a block, the same for both sides.
     pub(crate) sweeps: u32,
+    /// What of it.
+    #[serde(default)]
+    pub(crate) metric: Metric,
 }
 
 /// Why a launch was made.
@@ -122,7 +171,7 @@ pub(crate) enum Stage {
 pub(crate) struct Series {
     /// Index of the comparison.
     pub(crate) comparison: usize,
-    /// The old side's blocks.
+    /// The old side's blocks: what of them is compared, in nanoseconds.
     pub(crate) old_ns: Vec<u64>,
     /// The new side's blocks.
     pub(crate) new_ns: Vec<u64>,
@@ -190,21 +239,29 @@ impl Recording {
             None => bail!("expected a recording of `walkbench gate --format json`, with a schema number"),
         }
         let recording: Recording = serde_json::from_value(value).context("expected a recording")?;
-        recording.rule.check()?;
-        for launch in &recording.launches {
+        recording.check()?;
+        Ok(recording)
+    }
+    /// Refuses what no gate recorded.
+    ///
+    /// # Errors
+    /// What is not as expected.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.rule.check()?;
+        for launch in &self.launches {
             for s in &launch.series {
-                if s.comparison >= recording.comparisons.len() || s.old_ns.len() != s.new_ns.len() {
+                if s.comparison >= self.comparisons.len() || s.old_ns.len() != s.new_ns.len() {
                     bail!(
                         "a series of comparison {} has {} old and {} new blocks; expected as many of both, and one of {} comparisons",
                         s.comparison,
                         s.old_ns.len(),
                         s.new_ns.len(),
-                        recording.comparisons.len()
+                        self.comparisons.len()
                     );
                 }
             }
         }
-        Ok(recording)
+        Ok(())
     }
     /// The series of a comparison in the launches of a stage.
     pub(crate) fn series(&self, comparison: usize, stage: Stage) -> impl Iterator<Item = &Series> {

@@ -4,14 +4,16 @@
 //! 2. **Screen**: every cell, eight launches. Cells that seem slower or faster (Student's t over launches, one-sided
 //!    p < 0.10), and cells that these launches cannot show to be equal, are looked at again.
 //! 3. **Confirm**: those cells, on fresh launches. "At most 0.5 % slower" is tested for all of them together by flipping
-//!    the signs of whole launches ([`sign_flip_max_t`]), so that one false alarm anywhere is as rare as alpha. What was
+//!    the signs of whole launches ([`sign_flip_max_t_with_gaps`]), so that one false alarm anywhere is as rare as alpha. What was
 //!    chosen by looking at the first launches is judged by the second ones alone. Faster is the mirror image.
 //! 4. A cell is **equal**, better "not slower", if the upper end of its one-sided 95 % interval (Student's, over
 //!    launches) is below 2 %.
 //! 5. One launch in which the machine stood still must not decide: launches far from the others are moved closer, in the
 //!    test by their size alone (which no flip of a sign changes, so that it stays exact), in the interval by their distance
 //!    from the median.
-//! 6. The controls are judged as cells are: the null one must not be flagged, the planted one must be found.
+//! 6. A p99 is a comparison of its own, judged in the same family with limits five times as wide. What is not resolved of
+//!    it is said and denies nobody a pass.
+//! 7. The controls are judged as cells are: the null one must not be flagged, the planted one must be found.
 
 #[cfg(test)]
 mod corpus;
@@ -21,8 +23,8 @@ mod simulation;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::rounds::{Recording, Role, Rule, Stage};
-use crate::stats::{Alternative, Estimate, Sorted, estimate, sign_flip_max_t};
+use super::rounds::{Launch, Metric, Recording, Role, Rule, Stage};
+use crate::stats::{Alternative, Estimate, Sorted, estimate, sign_flip_max_t_with_gaps};
 
 /// How likely an effect of the size that is called the smallest detectable one is found.
 const POWER: f64 = 0.8;
@@ -62,6 +64,8 @@ pub(crate) enum State {
 pub(crate) struct Decided {
     /// The cell.
     pub(crate) id: String,
+    /// What of it.
+    pub(crate) metric: Metric,
     /// Cell or control.
     pub(crate) role: Role,
     /// What is known.
@@ -94,9 +98,13 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
-    /// The cells in a state.
+    /// The cells in a state, by their time and by their tails.
     pub(crate) fn cells(&self, state: State) -> impl Iterator<Item = &Decided> {
         self.decided.iter().filter(move |d| d.role == Role::Cell && d.state == state)
+    }
+    /// Comparisons of tails.
+    pub(crate) fn tails(&self) -> impl Iterator<Item = &Decided> {
+        self.decided.iter().filter(|d| d.role == Role::Cell && d.metric == Metric::P99)
     }
     /// A control.
     pub(crate) fn control(&self, role: Role) -> Option<&Decided> {
@@ -158,9 +166,9 @@ fn without_outliers(values: &[f64]) -> Option<Vec<f64>> {
 
 /// Values that are no larger than twice their median size, signs kept: Huber's limit, 1.35 standard deviations, which
 /// costs 5 % of what normal values say.
-fn limited(values: &[f64]) -> Option<Vec<f64>> {
-    let most = 2.0 * median(values.iter().map(|x| x.abs()))?;
-    Some(values.iter().map(|x| x.clamp(-most, most)).collect())
+fn limited(values: &[Option<f64>]) -> Option<Vec<Option<f64>>> {
+    let most = 2.0 * median(values.iter().flatten().map(|x| x.abs()))?;
+    Some(values.iter().map(|x| x.map(|x| x.clamp(-most, most))).collect())
 }
 
 fn values(recording: &Recording, comparison: usize, stage: Stage) -> Vec<f64> {
@@ -169,11 +177,15 @@ fn values(recording: &Recording, comparison: usize, stage: Stage) -> Vec<f64> {
 
 fn is_noisy(recording: &Recording, comparison: usize) -> bool {
     let rule = &recording.rule;
-    let usable = values(recording, comparison, Stage::Screen).len();
+    let usable = |stage| values(recording, comparison, stage).len() as u32;
+    let is_confirmed = recording.series(comparison, Stage::Confirm).next().is_some();
+    // Fewer launches than alpha asks for can never find anything.
+    let too_few =
+        || Rule { confirm_launches: usable(Stage::Confirm), ..rule.clone() }.smallest_p() > rule.alpha;
     let lost = match recording.comparisons[comparison].role {
-        Role::Cell => 2 * usable <= rule.screen_launches as usize,
+        Role::Cell => 2 * usable(Stage::Screen) <= rule.screen_launches || (is_confirmed && too_few()),
         // Controls take part in the second stage only.
-        Role::Null | Role::Planted => values(recording, comparison, Stage::Confirm).is_empty(),
+        Role::Null | Role::Planted => too_few(),
     };
     lost || recording.void_percent(comparison) > rule.void_percent
 }
@@ -193,7 +205,8 @@ pub(crate) fn to_confirm(recording: &Recording) -> Vec<usize> {
             return false;
         }
         let Some(mean) = Mean::of(&values(recording, *c, Stage::Screen)) else { return false };
-        mean.seems_other(rule.screen_p) || mean.at_most() >= log(rule.equal_percent)
+        let equal = rule.bounds(recording.comparisons[*c].metric).equal;
+        mean.seems_other(rule.screen_p) || mean.at_most() >= log(equal)
     };
     (0..recording.comparisons.len()).filter(again).collect()
 }
@@ -202,19 +215,20 @@ pub(crate) fn to_confirm(recording: &Recording) -> Vec<usize> {
 /// in common for alpha.
 fn confirm(recording: &Recording, family: &[usize]) -> Option<Vec<(f64, f64)>> {
     let rule = &recording.rule;
-    // A launch counts if all of them have a value in it: its sign is flipped for all of them.
-    let launches = recording.launches.iter().filter(|l| l.stage == Stage::Confirm).filter_map(|l| {
-        let value = |c: &usize| l.series.iter().find(|s| s.comparison == *c)?.value();
-        family.iter().map(value).collect::<Option<Vec<f64>>>()
-    });
-    let launches: Vec<Vec<f64>> = launches.collect();
-    let beyond = |sign: f64| -> Option<Vec<Vec<f64>>> {
-        let of = |i: usize| launches.iter().map(move |l| sign * l[i] - log(rule.margin_percent));
-        (0..family.len()).map(|i| limited(&of(i).collect::<Vec<f64>>())).collect()
+    let launches: Vec<_> = recording.launches.iter().filter(|l| l.stage == Stage::Confirm).collect();
+    // The sign of a launch is flipped for all that have a value in it; what it was void for lacks it.
+    let beyond = |sign: f64| -> Option<Vec<Vec<Option<f64>>>> {
+        let of = |c: &usize| {
+            let margin = log(rule.bounds(recording.comparisons[*c].metric).margin);
+            let value =
+                |l: &&Launch| Some(sign * l.series.iter().find(|s| s.comparison == *c)?.value()? - margin);
+            limited(&launches.iter().map(value).collect::<Vec<_>>())
+        };
+        family.iter().map(of).collect()
     };
     let test = |sign: f64| {
         let above = Alternative::Greater { margin: 0.0 };
-        sign_flip_max_t(&beyond(sign)?, above, 0).filter(|m| m.floor <= rule.alpha)
+        sign_flip_max_t_with_gaps(&beyond(sign)?, above, 0).filter(|m| m.floor <= rule.alpha)
     };
     let (slower, faster) = (test(1.0)?, test(-1.0)?);
     Some(slower.p.into_iter().zip(faster.p).collect())
@@ -232,16 +246,18 @@ fn judge(recording: &Recording, comparison: usize, p: Option<(f64, f64)>, togeth
     };
     let (ratio, mean) = (estimate(&values), Mean::of(&values));
     let at_most = mean.as_ref().map(Mean::at_most);
-    let is_large = |ratio: f64| ratio >= 1.0 + rule.least_percent / 100.0;
+    let bounds = rule.bounds(compared.metric);
+    let is_large = |ratio: f64| ratio >= 1.0 + bounds.least / 100.0;
     let state = match (p, ratio) {
         _ if is_noisy(recording, comparison) => State::TooNoisy,
         (Some((p, _)), Some(r)) if p <= rule.alpha && is_large(r.value) => State::Slower,
         (Some((_, p)), Some(r)) if p <= rule.alpha && is_large(1.0 / r.value) => State::Faster,
-        _ if at_most.is_some_and(|at_most| at_most < log(rule.equal_percent)) => State::Equal,
+        _ if at_most.is_some_and(|at_most| at_most < log(bounds.equal)) => State::Equal,
         _ => State::Unresolved,
     };
     Decided {
         id: compared.id.clone(),
+        metric: compared.metric,
         role: compared.role,
         state,
         ratio,
@@ -259,6 +275,7 @@ fn judge(recording: &Recording, comparison: usize, p: Option<(f64, f64)>, togeth
 /// share of alpha instead of the flips, which are a little better.
 fn smallest(recording: &Recording, comparison: usize, together: usize) -> Option<f64> {
     let rule = &recording.rule;
+    let bounds = rule.bounds(recording.comparisons[comparison].metric);
     let spread =
         |stage| Some(Sorted::new(values(recording, comparison, stage)).filter(|s| s.len() > 2)?.sd());
     let sd = spread(Stage::Confirm).or_else(|| spread(Stage::Screen))?;
@@ -269,9 +286,8 @@ fn smallest(recording: &Recording, comparison: usize, together: usize) -> Option
     let needs =
         |launches: u32, p: f64| (t(launches, 1.0 - p) + t(launches, POWER)) * sd / f64::from(launches).sqrt();
     let screen = needs(rule.screen_launches, rule.screen_p);
-    let confirm =
-        log(rule.margin_percent) + needs(rule.confirm_launches, rule.alpha / together.max(1) as f64);
-    Some(percent(screen.max(confirm)).max(rule.least_percent))
+    let confirm = log(bounds.margin) + needs(rule.confirm_launches, rule.alpha / together.max(1) as f64);
+    Some(percent(screen.max(confirm)).max(bounds.least))
 }
 
 /// Decides.
@@ -300,7 +316,12 @@ pub(crate) fn decide(recording: &Recording) -> Decision {
 }
 
 fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, Vec<String>) {
-    let count = |state| decided.iter().filter(|d| d.role == Role::Cell && d.state == state).count();
+    // A tail that is slower fails as a time does; one that is too noisy to say denies nobody a pass, and is shown.
+    let of = |metric, state| {
+        let is = |d: &&Decided| d.role == Role::Cell && d.state == state && d.metric == metric;
+        decided.iter().filter(is).count()
+    };
+    let count = |state| of(Metric::Block, state);
     let control = |role| decided.iter().find(|d| d.role == role);
     let cells = |n: usize| if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") };
     if let Some(null) = control(Role::Null)
@@ -321,7 +342,7 @@ fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, 
                 "most cells are too noisy to judge ({} of {}): more than {:.0} % of their rounds were disturbed (the \
                  process lost its processor, or the hypervisor took it), so the run ended after the first stage",
                 count(State::TooNoisy),
-                decided.iter().filter(|d| d.role == Role::Cell).count(),
+                decided.iter().filter(|d| d.role == Role::Cell && d.metric == Metric::Block).count(),
                 rule.void_percent
             );
             return (Verdict::InconclusiveEnvironment, vec![says]);
@@ -348,6 +369,10 @@ fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, 
     if count(State::Faster) > 0 {
         reasons.push(format!("{} faster", cells(count(State::Faster))));
     }
+    if of(Metric::P99, State::Faster) > 0 {
+        reasons
+            .push(format!("{} faster in the p99 of its operations", cells(of(Metric::P99, State::Faster))));
+    }
     if count(State::TooNoisy) > 0 {
         reasons.push(format!(
             "{} too noisy to judge: more than {:.0} % of the rounds were disturbed (this thread lost its processor, or the hypervisor took it)",
@@ -362,8 +387,14 @@ fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, 
             rule.equal_percent
         ));
     }
-    let verdict = if count(State::Slower) > 0 {
+    let late = of(Metric::P99, State::Slower);
+    if late > 0 {
+        reasons.insert(0, format!("{} slower in the p99 of its operations", cells(late)));
+    }
+    if count(State::Slower) > 0 {
         reasons.insert(0, format!("{} slower", cells(count(State::Slower))));
+    }
+    let verdict = if late + count(State::Slower) > 0 {
         Verdict::Regression
     } else if count(State::TooNoisy) > 0 {
         Verdict::InconclusiveEnvironment

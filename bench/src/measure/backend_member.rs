@@ -15,7 +15,7 @@ use workloads::definition::Retry;
 use super::clock::Clock;
 use super::crew::{Crew, Meeting};
 use super::lane::{Lane, LaneTiming, Work};
-use super::member::{Checked, Member, NOOP, Timing, Turn};
+use super::member::{Checked, Member, NOOP, Plant, Timing, Turn};
 use super::scene::Scene;
 use super::watch::{Observed, Watch};
 use crate::oracle;
@@ -37,14 +37,21 @@ pub(crate) struct MakeMember {
     pub(crate) crew: Option<Arc<Crew>>,
     /// What its name has after the backend's.
     pub(crate) suffix: &'static str,
-    /// Per cent of a block's calls that are done once more.
-    pub(crate) extra_percent: u64,
+    /// What it does beyond its work.
+    pub(crate) plant: Plant,
 }
 
 impl MakeMember {
     /// One walker, nothing special.
     pub(crate) fn plain(call_pages: u64, clock: Clock) -> MakeMember {
-        MakeMember { call_pages, clock, retry: Retry::default(), crew: None, suffix: "", extra_percent: 0 }
+        MakeMember {
+            call_pages,
+            clock,
+            retry: Retry::default(),
+            crew: None,
+            suffix: "",
+            plant: Plant::default(),
+        }
     }
 }
 
@@ -141,9 +148,9 @@ impl<B: Backend> Member for BackendMember<B> {
     }
     fn block(&mut self, scene: &Arc<Scene>, turn: Turn, watch: &mut Watch) -> Result<Timing> {
         let Turn { what, sweeps, window, batch, counting, churning } = turn;
-        let MakeMember { extra_percent, retry, clock, .. } = self.make;
+        let MakeMember { plant, retry, clock, .. } = self.make;
         let retry = Retry { attempts: retry.attempts.min(STARVED), ..retry };
-        let work = Work { what, sweeps, window, extra_percent, batch, retry, clock, churning };
+        let work = Work { what, sweeps, window, plant, batch, retry, clock, churning };
         let lanes = match &self.make.crew {
             Some(crew) => self.together(crew, scene, work, counting)?,
             None => {

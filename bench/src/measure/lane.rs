@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use walker::backend::Backend;
@@ -17,7 +18,7 @@ use workloads::definition::Retry;
 use super::churn::{Churning, Tokens};
 use super::clock::Clock;
 use super::crew::Meeting;
-use super::member::What;
+use super::member::{Plant, What};
 use super::scene::{Scene, Window};
 use super::stages::{Collisions, Parts, Stages, Walked};
 use super::timed::Timed;
@@ -36,8 +37,8 @@ pub(super) struct Work {
     pub(super) sweeps: u32,
     /// What of its share.
     pub(super) window: Window,
-    /// Per cent of a block's calls that are done once more.
-    pub(super) extra_percent: u64,
+    /// What is done beyond it.
+    pub(super) plant: Plant,
     /// Operations that are timed together when single operations are.
     pub(super) batch: u64,
     /// After a collision.
@@ -63,6 +64,15 @@ pub(super) struct LaneTiming {
 pub(super) struct Lane<B> {
     pub(super) backend: B,
     pub(super) operations: Histogram<u64>,
+}
+
+/// Waits until what began at `start` has taken so many per cent longer than it took.
+#[cold]
+fn linger(clock: Clock, start: Instant, percent: f64) {
+    let ns = (clock.span(start, clock.now()) as f64 * (1.0 + percent / 100.0)) as u64;
+    while clock.span(start, clock.now()) < ns {
+        std::hint::spin_loop();
+    }
 }
 
 /// The calls of one walker.
@@ -153,7 +163,12 @@ impl<B: Backend> Lane<B> {
             }
             What::Call => self.calls(share, work)?,
             What::Operations => self.operations(share, work, &mut walked)?,
-            What::Whole => self.wholes(share, work, &mut walked)?,
+            What::Whole => {
+                self.wholes(share, work, &mut walked)?;
+                if work.plant.late_percent > 0 {
+                    linger(clock, start, work.plant.late_percent as f64 / Plant::LATE_EVERY as f64);
+                }
+            }
         }
         let ns = clock.span(start, clock.now());
         Ok(LaneTiming { ns, stages: None, collisions: walked.collisions })
@@ -191,7 +206,7 @@ impl<B: Backend> Lane<B> {
             self.whole(share, share.calls.clone(), work.retry, walked)?;
         }
         let calls = share.calls.end - share.calls.start;
-        let mut extra = calls * u64::from(work.sweeps) * work.extra_percent / 100;
+        let mut extra = calls * u64::from(work.sweeps) * work.plant.extra_percent / 100;
         while extra > 0 {
             let some = extra.min(calls);
             self.whole(share, share.calls.start..share.calls.start + some, work.retry, walked)?;
@@ -206,12 +221,17 @@ impl<B: Backend> Lane<B> {
         work: &Work,
         walked: &mut Walked<C>,
     ) -> Result<(), Errno> {
+        let mut nth = 0;
         for _ in 0..work.sweeps {
             let mut first = share.calls.start;
             while first < share.calls.end {
                 let end = (first + work.batch).min(share.calls.end);
                 let start = work.clock.now();
                 self.whole(share, first..end, work.retry, walked)?;
+                nth += 1;
+                if work.plant.late_percent > 0 && nth % Plant::LATE_EVERY == 0 {
+                    linger(work.clock, start, work.plant.late_percent as f64);
+                }
                 let ns = work.clock.span(start, work.clock.now());
                 // The rest of a share is no whole batch.
                 if end - first == work.batch {

@@ -65,6 +65,20 @@ pub(crate) struct Turn {
     pub(crate) churning: Option<Arc<Churning>>,
 }
 
+/// What a backend does beyond its work: a slowdown that is known, for trying what should find it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plant {
+    /// Per cent of a block's calls that are done once more.
+    pub(crate) extra_percent: u64,
+    /// Every [`Plant::LATE_EVERY`]th operation takes so many per cent longer.
+    pub(crate) late_percent: u64,
+}
+
+impl Plant {
+    /// More than one of a hundred, so that a p99 sees it, and hardly more, so that a mean does not.
+    pub(crate) const LATE_EVERY: u64 = 64;
+}
+
 /// What a block took.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timing {

@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::crew::Crew;
 use super::limits::Limit;
 use super::matrix::Group;
-use super::member::{LimitMember, LoopMember, Member, NOOP};
+use super::member::{LimitMember, LoopMember, Member, NOOP, Plant};
 use crate::os::pinning;
 use crate::record::Control;
 
@@ -82,19 +82,14 @@ impl Launching {
         self.crews.insert(walkers, Arc::clone(&crew));
         Ok(Some(crew))
     }
-    /// A backend as a member of a group, which does `extra_percent` of its calls once more.
+    /// A backend as a member of a group, with what is planted in it.
     ///
     /// # Errors
     /// When threads cannot be started, or there is no such backend.
-    pub(crate) fn member(
-        &mut self,
-        group: &Group,
-        backend: &str,
-        extra_percent: u64,
-    ) -> Result<Box<dyn Member>> {
+    pub(crate) fn member(&mut self, group: &Group, backend: &str, plant: Plant) -> Result<Box<dyn Member>> {
         let crew = self.crew(group.walkers)?;
         let plain = MakeMember::plain(group.call_pages, self.clock);
-        let make = MakeMember { retry: group.definition.retry, crew, extra_percent, ..plain };
+        let make = MakeMember { retry: group.definition.retry, crew, plant, ..plain };
         backends::dispatch(backend, make).with_context(|| format!("{backend}: no such backend"))
     }
     /// The members of a group: its backends, and their twins, the limits, and the harness itself.
@@ -111,7 +106,8 @@ impl Launching {
             members.extend(backends::dispatch(backend.id, plain.clone()));
             if let Some(control) = self.control {
                 let (suffix, extra_percent) = twin(control);
-                let make = MakeMember { suffix, extra_percent, ..plain.clone() };
+                let plant = Plant { extra_percent, ..Plant::default() };
+                let make = MakeMember { suffix, plant, ..plain.clone() };
                 members.extend(backends::dispatch(backend.id, make));
             }
         }

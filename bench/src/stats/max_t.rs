@@ -36,8 +36,22 @@ pub struct MaxT {
 ///
 /// None without comparisons or launches, if their numbers differ, or if one is not finite.
 pub fn sign_flip_max_t(effects: &[Vec<f64>], alternative: Alternative, seed: u64) -> Option<MaxT> {
+    let whole: Vec<Vec<Option<f64>>> =
+        effects.iter().map(|e| e.iter().copied().map(Some).collect()).collect();
+    sign_flip_max_t_with_gaps(&whole, alternative, seed)
+}
+
+/// As [`sign_flip_max_t`], where comparisons may lack launches: why one is lacking must not depend on which side is called
+/// a. A launch still flips for all that have it, and each is judged by its own ones; n of them give no p below 2^-n.
+///
+/// None without comparisons or launches, if their numbers differ, or if one is not finite.
+pub fn sign_flip_max_t_with_gaps(
+    effects: &[Vec<Option<f64>>],
+    alternative: Alternative,
+    seed: u64,
+) -> Option<MaxT> {
     let launches = effects.first()?.len();
-    let is_whole = |e: &Vec<f64>| e.len() == launches && e.iter().all(|x| x.is_finite());
+    let is_whole = |e: &Vec<Option<f64>>| e.len() == launches && e.iter().flatten().all(|x| x.is_finite());
     if launches == 0 || !effects.iter().all(is_whole) {
         return None;
     }
@@ -45,20 +59,24 @@ pub fn sign_flip_max_t(effects: &[Vec<f64>], alternative: Alternative, seed: u64
         Alternative::TwoSided => 0.0,
         Alternative::Greater { margin } => margin,
     };
-    // With all comparisons over the same launches, t rises with sum / sqrt(sum of squares), which never divides by
-    // zero where the launches agree, and whose denominator no flip changes.
-    let rows: Vec<Vec<f64>> = effects
+    // t rises with sum / sqrt(sum of squares), which never divides by zero where the launches agree, and whose denominator
+    // no flip changes. It is enough while all comparisons have as many launches.
+    let rows: Vec<(f64, Vec<f64>)> = effects
         .iter()
         .map(|e| {
-            let shifted = e.iter().map(|x| x - margin);
+            let shifted = e.iter().map(|x| x.map_or(0.0, |x| x - margin));
             let norm = shifted.clone().map(|x| x * x).sum::<f64>().sqrt();
-            shifted.map(|x| if norm > 0.0 { x / norm } else { 0.0 }).collect()
+            let nr = e.iter().flatten().count() as f64;
+            (nr, shifted.map(|x| if norm > 0.0 { x / norm } else { 0.0 }).collect())
         })
         .collect();
-    let statistic = |flips: u64, row: &[f64]| -> f64 {
+    let is_even = rows.iter().all(|(nr, _)| *nr == rows[0].0);
+    let statistic = |flips: u64, (nr, row): &(f64, Vec<f64>)| -> f64 {
         let signed = row.iter().enumerate().map(|(l, x)| if flips >> (l % 64) & 1 == 1 { -x } else { *x });
         let sum: f64 = signed.sum();
-        if alternative == Alternative::TwoSided { sum.abs() } else { sum }
+        let sum = if alternative == Alternative::TwoSided { sum.abs() } else { sum };
+        // Launches that agree have a t without bounds.
+        if is_even { sum } else { sum * ((nr - 1.0).max(0.0) / (nr - sum * sum).max(1e-9)).sqrt() }
     };
     let seen: Vec<f64> = rows.iter().map(|row| statistic(0, row)).collect();
     let mut reached = vec![0u64; rows.len()];
@@ -66,7 +84,7 @@ pub fn sign_flip_max_t(effects: &[Vec<f64>], alternative: Alternative, seed: u64
         let largest = rows.iter().map(|row| statistic(flips, row)).fold(f64::NEG_INFINITY, f64::max);
         for (n, seen) in reached.iter_mut().zip(&seen) {
             // The same sum in another order is the same sum.
-            *n += u64::from(largest >= seen - 1e-12);
+            *n += u64::from(largest >= seen - if is_even { 1e-12 } else { 1e-5 * seen.abs() });
         }
     };
     let all = 1u64 << launches.min(EXACT_LAUNCHES);
@@ -108,6 +126,35 @@ mod tests {
         // Six launches that agree reach the floor and no less.
         let six = flip(&[vec![0.01; 6]]).unwrap();
         assert_eq!((six.p[0], six.floor), (2.0 / 64.0, 2.0 / 64.0));
+    }
+
+    #[test]
+    fn a_comparison_that_lacks_launches_is_judged_by_those_it_has() {
+        let gaps =
+            |n: usize| (0..14).map(|l| (l < n).then_some(0.03 + 0.001 * f64::from(l as u8 % 5))).collect();
+        let mut draw = Draw::new(3);
+        let nothing: Vec<Option<f64>> = (0..14).map(|_| Some(0.01 * normal(&mut draw))).collect();
+        let p = |n: usize| {
+            let above = Alternative::Greater { margin: 0.0 };
+            sign_flip_max_t_with_gaps(&[gaps(n), nothing.clone()], above, 0).unwrap().p
+        };
+        assert!(p(14)[0] < 0.001 && p(8)[0] < 0.01 && p(8)[1] > 0.05, "{:?} {:?}", p(14), p(8));
+        assert!(p(5)[0] >= 0.5f64.powi(5) && p(0)[0] == 1.0 && p(1)[0] > 0.4, "{:?}", p(5));
+        // Without an effect, whatever is lacking: alarms are no more frequent than they say.
+        let tries = 4000;
+        let alarms = (0..tries).filter(|_| {
+            let common: Vec<f64> = (0..10).map(|_| normal(&mut draw)).collect();
+            let effects: Vec<Vec<Option<f64>>> = (0..6)
+                .map(|c| {
+                    let has = |draw: &mut Draw| normal(draw) > f64::from(c) * 0.2 - 2.0;
+                    common.iter().map(|x| has(&mut draw).then(|| x + normal(&mut draw))).collect()
+                })
+                .collect();
+            let found = sign_flip_max_t_with_gaps(&effects, Alternative::TwoSided, 0).unwrap();
+            found.p.iter().any(|p| *p <= 0.05)
+        });
+        let (least, _) = super::super::clopper_pearson(alarms.count() as u64, tries, 0.99);
+        assert!(least <= 0.05, "rate of alarms: at least {least}");
     }
 
     #[test]

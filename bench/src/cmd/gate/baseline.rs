@@ -1,30 +1,23 @@
-//! The old side: an executable as given, or built from a revision in a worktree, once for each commit.
-//!
-//! A build is kept in the target folder under `gate/`, by commit, compiler, profile and flags, so that the second gate
-//! against the same commit starts measuring at once.
+//! The old side: an executable as given, or built from a revision in a worktree, once for each commit; and what of the
+//! repository around is asked of git.
 
-use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::build::{self, Kept, Links, Whose};
 use super::scratch::Scratch;
-use crate::interrupt;
 use crate::measure::machine::Build;
-
-/// Lines of a failed build that are shown.
-const LAST_LINES: usize = 15;
 
 /// What to compare with.
 #[derive(Clone, Debug)]
 pub(super) struct Baseline {
     /// The executable; none if Ctrl-C came while it was built.
     pub(super) exe: Option<PathBuf>,
+    /// The same linked in other orders, where that was asked for.
+    pub(super) links: Vec<PathBuf>,
     /// For the report.
     pub(super) says: String,
     /// The commit, where it is one.
@@ -78,15 +71,27 @@ impl Baseline {
     ///
     /// # Errors
     /// There is no such thing, or it does not build.
-    pub(super) fn find(given: &str, scratch: &mut Scratch) -> Result<Baseline> {
+    pub(super) fn find(given: &str, links: Option<Links>, scratch: &mut Scratch) -> Result<Baseline> {
         let path = Path::new(given);
         if path.is_file() {
+            if links.is_some() {
+                bail!(
+                    "--baseline {given}: is an executable, which cannot be linked in other orders; --layouts expects a git \
+                     revision"
+                );
+            }
             let rights = path.metadata().with_context(|| given.to_owned())?.permissions().mode();
             if rights & 0o111 == 0 {
                 bail!("--baseline {given}: may not be executed; expected a walkbench, or a git revision");
             }
             let exe = path.canonicalize().with_context(|| given.to_owned())?;
-            return Ok(Baseline { exe: Some(exe), says: given.to_owned(), commit: None, notes: Vec::new() });
+            return Ok(Baseline {
+                exe: Some(exe),
+                links: Vec::new(),
+                says: given.to_owned(),
+                commit: None,
+                notes: Vec::new(),
+            });
         }
         let commit = commit(given)?;
         let mut notes = Vec::new();
@@ -98,93 +103,83 @@ impl Baseline {
         }
         let short = &commit[..commit.len().min(12)];
         let says = if commit.starts_with(given) { short.to_owned() } else { format!("{given} ({short})") };
-        let exe = build(&commit, scratch)?;
-        Ok(Baseline { exe, says, commit: Some(commit), notes })
+        let mut exe = build(&commit, None, scratch)?.and_then(|files| files.into_iter().next());
+        let mut linked = Vec::new();
+        if let (Some(links), true) = (links, exe.is_some()) {
+            match build(&commit, Some(links), scratch)? {
+                Some(files) => linked = files,
+                None => exe = None,
+            }
+        }
+        Ok(Baseline { exe, links: linked, says, commit: Some(commit), notes })
     }
 }
 
-/// The program of a commit; none if Ctrl-C came first.
-fn build(commit: &str, scratch: &mut Scratch) -> Result<Option<PathBuf>> {
-    let root = git(&["rev-parse", "--show-toplevel"])?.context("the root of the repository")?;
-    let root = PathBuf::from(root);
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let this = Build::this();
-    let how: String =
-        [&this.rustc, &this.profile, &this.flags].into_iter().cloned().collect::<Vec<_>>().join("\n");
-    let folder = target.join("gate");
-    let kept = folder.join(format!("{commit}-{}", crate::measure::machine::hash(how.as_bytes())));
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    // Two gates at once: the second one waits and finds what the first one built. The folder itself is the lock, so that
-    // no lock file is left behind; the kernel lets go of it when the process ends.
-    let lock = File::open(&folder).with_context(|| folder.display().to_string())?;
-    lock.lock().with_context(|| folder.display().to_string())?;
-    if kept.is_file() {
-        return Ok(Some(kept));
+/// The program of a commit in files of its own, one, or one for each link; none if Ctrl-C came first.
+fn build(commit: &str, links: Option<Links>, scratch: &mut Scratch) -> Result<Option<Vec<PathBuf>>> {
+    let root = root()?;
+    let kept = Kept::of(&root)?;
+    let place = kept.place(&linked(commit, links));
+    let files = || links.map_or_else(|| vec![place.clone()], |links| links.files(&place));
+    if files().iter().all(|f| f.is_file()) {
+        return Ok(Some(files()));
     }
     let short = &commit[..commit.len().min(12)];
-    eprintln!("building the baseline {short}, once; it is kept in {}", folder.display());
+    eprintln!("building the baseline {short}, once; it is kept in {}", kept.folder().display());
     let tree = scratch.worktree(&root);
-    let added = Command::new("git")
-        .arg("-C")
-        .arg(&root)
-        .args(["worktree", "add", "--detach", "--force", "--quiet"])
-        .arg(&tree)
-        .arg(commit)
-        .output()
-        .context("git worktree add")?;
-    if !added.status.success() {
-        bail!("git worktree add: {}", String::from_utf8_lossy(&added.stderr).trim());
+    // It is there already where the program was built before its links.
+    if !tree.exists() {
+        let added = Command::new("git")
+            .arg("-C")
+            .arg(&root)
+            .args(["worktree", "add", "--detach", "--force", "--quiet"])
+            .arg(&tree)
+            .arg(commit)
+            .output()
+            .context("git worktree add")?;
+        if !added.status.success() {
+            bail!("git worktree add: {}", String::from_utf8_lossy(&added.stderr).trim());
+        }
     }
-    let is_release = this.profile.starts_with("release");
-    let output = folder.join("build");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args(["build", "--locked", "--quiet", "--package", "walkbench", "--bin", "walkbench"])
-        .args(is_release.then_some("--release"))
-        .current_dir(&tree)
-        .env("CARGO_TARGET_DIR", &output)
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    if !this.flags.is_empty() {
-        cargo.env("RUSTFLAGS", &this.flags);
-    }
-    let mut child = cargo.spawn().context("starting cargo to build the baseline; expected it in PATH")?;
-    scratch.builds(Some(child.id()));
-    let mut said = child.stderr.take();
-    let reader = thread::spawn(move || {
-        let mut text = String::new();
-        if let Some(said) = said.as_mut() {
-            let _ = std::io::Read::read_to_string(said, &mut text);
-        }
-        text
-    });
-    let status = loop {
-        if interrupt::is_asked() {
-            crate::os::process::kill_group(child.id());
-            let _ = child.wait();
-            return Ok(None);
-        }
-        if let Some(status) = child.try_wait().context("waiting for cargo")? {
-            break status;
-        }
-        thread::sleep(Duration::from_millis(50));
-    };
-    scratch.builds(None);
-    let text = reader.join().unwrap_or_default();
-    if !status.success() {
-        let lines: Vec<&str> = text.lines().collect();
-        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n    ");
+    let what = format!("the baseline {short}");
+    Ok(build::build(&kept, (Whose::Baseline, &tree), &place, links, &what, scratch)?.then(files))
+}
+
+fn root() -> Result<PathBuf> {
+    Ok(PathBuf::from(git(&["rev-parse", "--show-toplevel"])?.context("the root of the repository")?))
+}
+
+/// What a build is kept as.
+fn linked(source: &str, links: Option<Links>) -> String {
+    links.map_or_else(|| source.to_owned(), |Links { nr, seed }| format!("{source}-{nr}x{seed}"))
+}
+
+/// Links of the tree around, which must be what this program was built from; none if Ctrl-C came first.
+///
+/// # Errors
+/// It is another one, or does not build.
+pub(super) fn link_this(links: Links, scratch: &mut Scratch) -> Result<Option<Vec<PathBuf>>> {
+    let root = root()?;
+    let (head, this) = (commit("HEAD")?, Build::this());
+    if head != this.commit {
         bail!(
-            "the baseline {short} does not build ({status}); expected a revision that does, or --baseline EXECUTABLE:\n    {last}"
+            "--layouts links the tree around, which is at {}, and this program was built at {}; build it again first \
+             (cargo build --release)",
+            &head[..head.len().min(12)],
+            &this.commit[..this.commit.len().min(12)]
         );
     }
-    let built = output.join(if is_release { "release" } else { "debug" }).join("walkbench");
-    let beside = folder.join(format!("{commit}.part"));
-    fs::copy(&built, &beside).with_context(|| built.display().to_string())?;
-    fs::rename(&beside, &kept).with_context(|| kept.display().to_string())?;
-    Ok(Some(kept))
+    let kept = Kept::of(&root)?;
+    // What is not committed has no name: it is built every time.
+    let is_clean =
+        git(&["status", "--porcelain", "--untracked-files=no"])?.is_some_and(|changes| changes.is_empty());
+    let place = kept.place(&linked(if is_clean { &head } else { "changed" }, Some(links)));
+    let files = links.files(&place);
+    if !(is_clean && files.iter().all(|f| f.is_file())) {
+        eprintln!("linking this tree {} times, in {}", links.nr, kept.folder().display());
+        if !build::build(&kept, (Whose::This, &root), &place, Some(links), "this tree", scratch)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(files))
 }

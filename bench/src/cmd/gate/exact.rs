@@ -1,6 +1,8 @@
 //! The exact tier: counts every cell, once, in virtual time where something churns, and compares with a file.
 //!
-//! Cells are counted on all processors at once: a count is a function of the seed and of nothing else.
+//! Cells are counted on all processors at once: a count is a function of the seed and of nothing else. So each has tables of
+//! its own, though building them is most of the time: after a reset other frames are free, and designs that join what is
+//! contiguous count other slots.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

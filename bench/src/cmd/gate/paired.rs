@@ -3,17 +3,22 @@
 //! One side runs, the other sleeps. In a launch, a fresh set of processes, cells come in an order of its own; a cell has
 //! its rounds one after the other, a block of each side a round, ABBA or BAAB by the toss of a coin. Blocks of both sides
 //! do the same number of sweeps, found once, on the slower side, so that one lasts about 3 ms. What is looked at again
-//! ([`verdict::to_confirm`]) is decided once, after the screening launches; nothing is repeated until it pleases.
+//! ([`verdict::to_confirm`]) is decided once, after the screening launches; nothing is repeated until it pleases. With
+//! layouts, every launch has a link of either side that no other launch has.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use regex::Regex;
 use serde::Serialize;
 
 use super::side::{Failure, Program, Side};
 use crate::gate::protocol::{Answers, Churned, Prepared, Ran};
-use crate::gate::rounds::{Compared, LEAST_ROUNDS, Launch, Recording, Role, Rule, SCHEMA, Series, Stage};
+use crate::gate::rounds::{
+    Compared, LEAST_ROUNDS, Launch, Metric, Recording, Role, Rule, SCHEMA, Series, Stage,
+};
 use crate::gate::verdict;
 use crate::interrupt;
 use crate::measure::churn::{DOSE_TOLERANCE, Tally, doses_differ};
@@ -24,15 +29,21 @@ use crate::os::{pinning, stolen};
 use crate::progress::Progress;
 
 /// What both controls are measured on: short sweeps, so that 3 % of a block is many of them.
-const CONTROL: &str = "dense_4k@16MiB/snapshot/512/none/1/map_order";
+pub(super) const CONTROL: &str = "dense_4k@16MiB/snapshot/512/none/1/map_order";
 /// More work in the planted control.
 const PLANTED_PERCENT: u64 = 3;
 /// What a block should last.
 const BLOCK_NS: u64 = 3_000_000;
 /// What a round may last, resets between sweeps included, if fewer sweeps can help it.
 const LONGEST_ROUND: Duration = Duration::from_millis(60);
+/// Operations of a block that a p99 is made of: the ten slowest of them decide it.
+const TAIL_OPERATIONS: u64 = 1000;
 /// The share of the cells that is looked at again, for planning: a tenth seems slower or faster by chance.
 const AGAIN: f64 = 0.2;
+/// As many are planned for at least, where there are so many: a change has not been made for nothing.
+const AGAIN_AT_LEAST: f64 = 4.0;
+/// Rounds at most until churn gives both sides the same dose twice.
+const MOST_WARM_UPS: u32 = 8;
 /// How rules get smaller where there is little time: launches to screen and to confirm.
 const SMALLER: [(u32, u32); 3] = [(8, 14), (6, 10), (5, 8)];
 /// Rounds a launch at least.
@@ -48,8 +59,12 @@ pub(super) struct Plan {
     pub(super) new: Program,
     /// A byte copy of the new side's executable.
     pub(super) copy: PathBuf,
+    /// Old and new side in other layouts, for a launch each; empty if all launches have the same.
+    pub(super) layouts: Vec<[PathBuf; 2]>,
     /// The cells.
     pub(super) cells: Vec<String>,
+    /// Those whose p99 is compared too.
+    pub(super) tails: Regex,
     /// What all of it aims at.
     pub(super) budget: Duration,
     /// Decides tables and orders.
@@ -134,6 +149,10 @@ struct Cell {
 }
 
 impl Cell {
+    /// Rounds that do not count, for planning.
+    fn warm_ups(&self) -> u32 {
+        if self.churn.is_some() { MOST_WARM_UPS / 2 } else { 1 }
+    }
     /// Old and new side of the comparison, and what the new one does more.
     fn who(&self) -> (Who, Who, u64) {
         match self.compared.role {
@@ -151,6 +170,26 @@ struct Bench<'a> {
     spent: Spent,
     progress: Progress,
     steps: u64,
+    /// Launches so far, those for trying out not counted.
+    launches: usize,
+}
+
+/// Refuses fewer layouts than the smallest rule has launches: two launches of one layout share its luck, and a test that
+/// takes them for independent would believe in it.
+///
+/// # Errors
+/// How many are expected.
+pub(super) fn enough_layouts(layouts: Option<u32>) -> Result<()> {
+    let [.., (screen, confirm)] = SMALLER;
+    if layouts.is_some_and(|n| n < screen + confirm) {
+        bail!(
+            "--layouts {}: every launch takes a layout that no other launch had; expected {} or more, {} for all launches",
+            layouts.unwrap_or(0),
+            screen + confirm,
+            SMALLER[0].0 + SMALLER[0].1
+        );
+    }
+    Ok(())
 }
 
 /// Measures; none when Ctrl-C came first.
@@ -166,6 +205,7 @@ pub(super) fn measure(plan: &Plan) -> Result<Option<Measured>> {
         spent: Spent::default(),
         progress: Progress::resumed(plan.cells.len() as u64, Duration::ZERO, Some(plan.budget)),
         steps: 0,
+        launches: 0,
     };
     let measured = bench.measure(&seats);
     bench.progress.finish();
@@ -182,6 +222,13 @@ impl Bench<'_> {
             );
         }
         let mut left_out = Vec::new();
+        if !self.plan.layouts.is_empty() {
+            notes.push(format!(
+                "{} layouts of each side, its functions in another order in every launch: what placement does is part of the \
+                 intervals",
+                self.plan.layouts.len()
+            ));
+        }
         let mut sides = self.launch()?;
         self.same_builds(&sides)?;
         let says = [describe("old", &sides.old), describe("new", &sides.new)];
@@ -198,7 +245,7 @@ impl Bench<'_> {
             (0..cells.len()).filter(|c| cells[*c].compared.role == Role::Cell).collect();
         let controls: Vec<usize> =
             (0..cells.len()).filter(|c| cells[*c].compared.role != Role::Cell).collect();
-        let again = ((screened.len() as f64 * AGAIN).ceil() as usize + controls.len()) as u64;
+        let again = ((screened.len() as f64 * again(screened.len())).ceil() as usize + controls.len()) as u64;
         self.steps = 0;
         let all = u64::from(rule.screen_launches) * screened.len() as u64
             + u64::from(rule.confirm_launches) * again;
@@ -257,6 +304,18 @@ impl Bench<'_> {
         Ok(Sides { old, new, copy })
     }
 
+    /// Puts the layout of the next launch where the programs are: the paths stay the same.
+    fn lay_out(&mut self) -> Result<()> {
+        let Some([old, new]) = self.plan.layouts.get(self.launches) else { return Ok(()) };
+        self.launches += 1;
+        for (from, to) in [(old, &self.plan.old.exe), (new, &self.plan.new.exe), (new, &self.plan.copy)] {
+            // A new file: the old one may still be mapped.
+            let replaced = fs::remove_file(to).and_then(|()| fs::copy(from, to));
+            replaced.with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+        }
+        Ok(())
+    }
+
     fn same_builds(&self, sides: &Sides) -> Result<()> {
         let (old, new) = (&sides.old.hello, &sides.new.hello);
         for (what, old, new) in [
@@ -294,7 +353,7 @@ impl Bench<'_> {
             self.steps += 1;
             let group = id.rsplit_once('/').and_then(|(group, _)| Group::parse(group));
             let churn = group.and_then(|g| g.churn);
-            let compared = Compared { id: id.clone(), role, sweeps: 1 };
+            let compared = Compared { id: id.clone(), role, sweeps: 1, metric: Metric::Block };
             let mut cell = Cell { compared, churn, set_up: Duration::ZERO, round: Duration::ZERO };
             let (old, new, _) = cell.who();
             let began = Instant::now();
@@ -323,6 +382,16 @@ impl Bench<'_> {
                 continue;
             }
             self.block_length(sides, &mut cell, &prepared)?;
+            if role == Role::Cell && self.plan.tails.is_match(&id) {
+                match self.tail(sides, &cell, &prepared)? {
+                    Ok(tail) => cells.extend([cell, tail]),
+                    Err(why) => {
+                        left_out.push((Metric::P99.label(&id), why));
+                        cells.push(cell);
+                    }
+                }
+                continue;
+            }
             cells.push(cell);
         }
         if !other_work.is_empty() {
@@ -354,14 +423,47 @@ impl Bench<'_> {
         sides.side(who).ask(&format!("prepare {} {extra} {id}", self.plan.seed))
     }
 
-    fn run(&mut self, sides: &mut Sides, who: Who, cell: &Cell, sweeps: u32) -> Result<Ran> {
-        let asked: Result<Ran, Failure> = sides.side(who).ask(&format!("run {sweeps}"));
+    /// A block, and what of it is compared.
+    fn run(&mut self, sides: &mut Sides, who: Who, cell: &Cell, sweeps: u32) -> Result<(Ran, u64)> {
+        let verb = match cell.compared.metric {
+            Metric::Block => "run",
+            Metric::P99 => "tail",
+        };
+        let asked: Result<Ran, Failure> = sides.side(who).ask(&format!("{verb} {sweeps}"));
         let ran = asked.map_err(|e| anyhow::Error::from(e).context(cell.compared.id.clone()))?;
         if ran.ns == 0 {
             bail!("{}: a side says that {sweeps} sweeps took 0 ns", cell.compared.id);
         }
         self.spent.in_blocks_s += ran.ns as f64 / 1e9;
-        Ok(ran)
+        let ns = match cell.compared.metric {
+            Metric::Block => ran.ns,
+            Metric::P99 => ran.tail.filter(|t| t.p99_ns > 0).map(|t| t.p99_ns).with_context(|| {
+                format!("{}: a side timed no operations when asked to `tail {sweeps}`", cell.compared.id)
+            })?,
+        };
+        Ok((ran, ns))
+    }
+
+    /// The comparison of a cell's p99, or why there can be none.
+    fn tail(&mut self, sides: &mut Sides, cell: &Cell, prepared: &Prepared) -> Result<Result<Cell, String>> {
+        let of_block = prepared.calls * u64::from(cell.compared.sweeps);
+        let times = TAIL_OPERATIONS.div_ceil(of_block.max(1));
+        let round = cell.round * u32::try_from(times).unwrap_or(u32::MAX);
+        if round > LONGEST_ROUND {
+            return Ok(Err(format!(
+                "a round of {TAIL_OPERATIONS} operations a side, fewer of which have no p99, would last {round:.0?}"
+            )));
+        }
+        let sweeps = cell.compared.sweeps * times as u32;
+        for who in [cell.who().0, cell.who().1] {
+            match sides.side(who).ask::<Ran>(&format!("tail {sweeps}")) {
+                Ok(_) => {}
+                Err(Failure::Refused(why)) => return Ok(Err(format!("the baseline cannot do it: {why}"))),
+                Err(Failure::Broken(e)) => return Err(e.context(cell.compared.id.clone())),
+            }
+        }
+        let compared = Compared { metric: Metric::P99, sweeps, ..cell.compared.clone() };
+        Ok(Ok(Cell { compared, round, ..*cell }))
     }
 
     /// How many sweeps make a block of about 3 ms on the slower side; checked once, since a probe may be interrupted.
@@ -374,7 +476,7 @@ impl Bench<'_> {
             let began = Instant::now();
             let ran = [self.run(sides, old, cell, sweeps)?, self.run(sides, new, cell, sweeps)?];
             took = began.elapsed();
-            let slower = ran.iter().map(|r| r.ns).max().unwrap_or(1);
+            let slower = ran.iter().map(|(r, _)| r.ns).max().unwrap_or(1);
             let is_long = slower * 2 >= wanted_ns && slower <= wanted_ns * 2;
             let is_single = sweeps == 1 && slower >= wanted_ns;
             if is_long || is_single || (took >= LONGEST_ROUND / 2 && slower * 8 >= wanted_ns) {
@@ -400,7 +502,11 @@ impl Bench<'_> {
     fn rule(&self, cells: &[Cell], left: Duration, elapsed: Duration) -> Result<Rule> {
         let full = Rule::default();
         let mut needs = Duration::ZERO;
+        let layouts = self.plan.layouts.len() as u32;
         for (screen_launches, confirm_launches) in SMALLER {
+            if layouts > 0 && screen_launches + confirm_launches > layouts {
+                continue;
+            }
             let takes = |share: f64| {
                 let rounds = |n: u32| ((f64::from(n) * share) as u32).max(FEWEST_ROUNDS);
                 let rule = Rule {
@@ -432,7 +538,9 @@ impl Bench<'_> {
 
     /// One launch: each of `who` with its rounds.
     fn rounds(&mut self, cells: &[Cell], stage: Stage, who: &[usize], rounds: u32) -> Result<Option<Launch>> {
+        self.lay_out()?;
         let mut sides = self.launch()?;
+        self.same_builds(&sides)?;
         let mut order = who.to_vec();
         self.rng.shuffle(&mut order);
         let mut launch = Launch { stage, series: Vec::new() };
@@ -448,6 +556,23 @@ impl Bench<'_> {
         Ok(Some(launch))
     }
 
+    /// Rounds that do not count. What processes do for the first time is other work; events of churn, which then touch
+    /// memory that the host never gave before, come late: half of the first rounds got other doses, and one of ten after
+    /// some rounds.
+    fn warm_up(&mut self, sides: &mut Sides, cell: &Cell) -> Result<()> {
+        let (old, new, _) = cell.who();
+        let mut agreed = 0;
+        for _ in 0..if cell.churn.is_some() { MOST_WARM_UPS } else { 1 } {
+            let (first, _) = self.run(sides, old, cell, cell.compared.sweeps)?;
+            let (second, _) = self.run(sides, new, cell, cell.compared.sweeps)?;
+            agreed = if has_other_dose(cell, &first, &second) { 0 } else { agreed + 1 };
+            if agreed == 2 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn series(&mut self, sides: &mut Sides, cell: &Cell, comparison: usize, rounds: u32) -> Result<Series> {
         let (old, new, extra) = cell.who();
         let began = Instant::now();
@@ -460,23 +585,28 @@ impl Bench<'_> {
         self.spent.setting_up_s += began.elapsed().as_secs_f64();
         let sweeps = cell.compared.sweeps;
         let mut series = Series { comparison, ..Series::default() };
+        self.warm_up(sides, cell)?;
         let mut old_first = false;
-        for round in 0..rounds {
+        // What was void is made up for, up to half as many rounds again: otherwise a launch with a bad moment says nothing.
+        for round in 0..rounds + rounds / 2 {
+            if round - series.void.len() as u32 >= rounds {
+                break;
+            }
             // ABBA or BAAB: a coin for the first of two rounds, the mirror image for the second.
             old_first = if round % 2 == 0 { self.rng.next() & 1 == 0 } else { !old_first };
             let ticks = stolen::ticks(&self.walker_cpus);
             let (first, second) = if old_first { (old, new) } else { (new, old) };
-            let first = self.run(sides, first, cell, sweeps)?;
-            let second = self.run(sides, second, cell, sweeps)?;
+            let (first, first_ns) = self.run(sides, first, cell, sweeps)?;
+            let (second, second_ns) = self.run(sides, second, cell, sweeps)?;
             let was_stolen =
                 ticks.zip(stolen::ticks(&self.walker_cpus)).is_some_and(|(before, after)| after > before);
             let lost = |r: &Ran| r.switches.is_some_and(|n| n > 0);
             if was_stolen || lost(&first) || lost(&second) || has_other_dose(cell, &first, &second) {
                 series.void.push(round);
             }
-            let (old, new) = if old_first { (first, second) } else { (second, first) };
-            series.old_ns.push(old.ns);
-            series.new_ns.push(new.ns);
+            let (old_ns, new_ns) = if old_first { (first_ns, second_ns) } else { (second_ns, first_ns) };
+            series.old_ns.push(old_ns);
+            series.new_ns.push(new_ns);
         }
         Ok(series)
     }
@@ -500,22 +630,28 @@ fn has_other_dose(cell: &Cell, first: &Ran, second: &Ran) -> bool {
     doses_differ(spec, &[a, b], DOSE_TOLERANCE)
 }
 
+/// The share of so many comparisons that is planned to be looked at again.
+fn again(comparisons: usize) -> f64 {
+    AGAIN.max(AGAIN_AT_LEAST / comparisons.max(1) as f64).min(1.0)
+}
+
 /// What a rule takes on these cells.
 fn takes(cells: &[Cell], rule: &Rule) -> Duration {
     let of =
         |role_is_cell: bool| cells.iter().filter(move |c| (c.compared.role == Role::Cell) == role_is_cell);
     let launch = |cells: &mut dyn Iterator<Item = &Cell>, rounds: u32| -> Duration {
-        cells.map(|c| c.set_up + c.round * rounds).sum()
+        cells.map(|c| c.set_up + c.round * (rounds + c.warm_ups())).sum()
     };
     let screen = launch(&mut of(true), rule.screen_rounds) * rule.screen_launches;
-    let again = launch(&mut of(true), rule.confirm_rounds).mul_f64(AGAIN);
+    let again = launch(&mut of(true), rule.confirm_rounds).mul_f64(again(of(true).count()));
     let controls = launch(&mut of(false), rule.confirm_rounds);
     screen + (again + controls) * rule.confirm_launches
 }
 
 /// Rounds that fit into `left`.
 fn confirm_rounds(cells: &[Cell], who: &[usize], launches: u32, left: Duration) -> u32 {
-    let set_up: Duration = who.iter().map(|c| cells[*c].set_up).sum();
+    let set_up: Duration =
+        who.iter().map(|c| cells[*c].set_up + cells[*c].round * cells[*c].warm_ups()).sum();
     let round: Duration = who.iter().map(|c| cells[*c].round).sum();
     let left = left.saturating_sub(set_up * launches).as_secs_f64();
     (left / (round * launches).as_secs_f64().max(1e-9)) as u32

@@ -1,23 +1,121 @@
 //! `walkbench gate --self-test N`: how often does this gate cry wolf on this machine, and how often does it find what is
-//! there? N runs each of this program against itself as it is, with 3 % more work, with 2 %, and with 3 % less.
+//! there? N runs of this program against itself with each of what is planted.
+//!
+//! With `--record FILE` every run is appended as a line with all of its raw rounds, and runs that the file has are not
+//! made again: it may be stopped and added to, and what another rule would have decided can be asked of it. A file that was
+//! packed with gzip is read and no more.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::path::Path;
 
-use anyhow::Result;
-use serde::Serialize;
+use anyhow::{Context, Result, bail};
+use flate2::read::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
 
-use crate::gate::rounds::Role;
-use crate::gate::verdict::{Decision, State, Verdict};
+use super::planted::Planted;
+use crate::gate::rounds::{Recording, Role};
+use crate::gate::verdict::{self, Decision, State, Verdict};
 use crate::stats::clopper_pearson;
 
-/// What is planted, in per cent of work, in turns.
-pub(super) const PLANTED: [i64; 4] = [0, 3, 2, -3];
+/// A run, as the file has it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Run {
+    planted: Planted,
+    /// Decided tables and orders.
+    seed: u64,
+    /// Seconds that it was to take.
+    budget_s: u64,
+    recording: Recording,
+}
+
+/// Runs that were made.
+#[derive(Debug)]
+pub(super) struct Kept {
+    file: Option<File>,
+    /// Nothing can be added.
+    is_packed: bool,
+    runs: Vec<Run>,
+}
+
+impl Kept {
+    /// Those of a file, which new ones are appended to; none, and nothing is kept, without a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written, or holds runs of other cells or budgets.
+    pub(super) fn open(path: Option<&Path>, budget_s: u64, cells: &[String]) -> Result<Kept> {
+        let Some(path) = path else { return Ok(Kept { file: None, is_packed: false, runs: Vec::new() }) };
+        let name = || path.display().to_string();
+        let is_packed = path.extension().is_some_and(|e| e == "gz");
+        let mut text = String::new();
+        if path.exists() {
+            let file = File::open(path).with_context(name)?;
+            let mut reader: Box<dyn Read> =
+                if is_packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+            reader.read_to_string(&mut text).with_context(name)?;
+        }
+        // A run that was being written when the gate was killed never ended.
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        let mut runs = Vec::new();
+        for (i, line) in BufReader::new(&text.as_bytes()[..whole]).lines().enumerate() {
+            let run: Run = serde_json::from_str(&line?)
+                .with_context(|| format!("{}, line {}: expected a run of --self-test", name(), i + 1))?;
+            run.recording.check().with_context(|| format!("{}, line {}", name(), i + 1))?;
+            let mut others: Vec<&String> = run.recording.comparisons.iter().map(|c| &c.id).collect();
+            others.retain(|id| !cells.contains(id) && **id != super::paired::CONTROL);
+            if run.budget_s != budget_s || !others.is_empty() {
+                bail!(
+                    "{}, line {}: a run with --budget {}{}; expected the budget and the cells of this one, or another file",
+                    name(),
+                    i + 1,
+                    run.budget_s,
+                    others.first().map_or(String::new(), |id| format!(" and the cell {id}"))
+                );
+            }
+            runs.push(run);
+        }
+        let file = if is_packed {
+            None
+        } else {
+            let file = OpenOptions::new().append(true).create(true).open(path).with_context(name)?;
+            file.set_len(whole as u64).with_context(name)?;
+            Some(file)
+        };
+        Ok(Kept { file, is_packed, runs })
+    }
+    fn add(&mut self, run: Run) -> Result<()> {
+        if let Some(file) = &mut self.file {
+            let mut line = serde_json::to_string(&run).context("a run as JSON")?;
+            line.push('\n');
+            file.write_all(line.as_bytes()).context("recording a run")?;
+        }
+        self.runs.push(run);
+        Ok(())
+    }
+    /// The seeds from `first` on that `planted` was not tried with.
+    fn missing(&self, planted: Planted, first: u64) -> impl Iterator<Item = u64> + use<> {
+        let done: HashSet<u64> = self.runs.iter().filter(|r| r.planted == planted).map(|r| r.seed).collect();
+        (first..).filter(move |seed| !done.contains(seed))
+    }
+    fn count(&self, planted: Planted) -> u64 {
+        self.runs.iter().filter(|r| r.planted == planted).count() as u64
+    }
+    /// What all of them came to.
+    pub(super) fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for run in &self.runs {
+            tally.add(run.planted, &verdict::decide(&run.recording));
+        }
+        tally
+    }
+}
 
 /// Runs with the same plant.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Series {
-    /// Per cent more work in the new side; less if negative.
-    planted_percent: i64,
+#[derive(Clone, Debug, Default, Serialize)]
+struct Series {
+    planted: Planted,
     /// Runs that came to an end.
     runs: u64,
     /// Verdicts.
@@ -27,64 +125,60 @@ pub(super) struct Series {
     inconclusive_power: u64,
     /// Runs that showed some cell faster.
     faster: u64,
+    /// Runs that called a cell slower or faster that is not.
+    wrong: u64,
 }
 
 /// All of them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Tally(Vec<Series>);
 
 impl Tally {
-    pub(super) fn new() -> Tally {
-        let series = |planted_percent| Series {
-            planted_percent,
-            runs: 0,
-            pass: 0,
-            regression: 0,
-            inconclusive_environment: 0,
-            inconclusive_power: 0,
-            faster: 0,
-        };
-        Tally(PLANTED.map(series).to_vec())
-    }
     /// A run is over.
-    pub(super) fn add(&mut self, planted_percent: i64, decision: &Decision) {
-        for s in self.0.iter_mut().filter(|s| s.planted_percent == planted_percent) {
-            s.runs += 1;
-            let faster = decision.decided.iter().any(|d| d.role == Role::Cell && d.state == State::Faster);
-            s.faster += u64::from(faster);
-            let count = match decision.verdict {
-                Verdict::Pass => &mut s.pass,
-                Verdict::Regression => &mut s.regression,
-                Verdict::InconclusiveEnvironment => &mut s.inconclusive_environment,
-                Verdict::InconclusivePower => &mut s.inconclusive_power,
-            };
-            *count += 1;
-        }
+    fn add(&mut self, planted: Planted, decision: &Decision) {
+        let at = self.0.iter().position(|s| s.planted == planted).unwrap_or_else(|| {
+            self.0.push(Series { planted, ..Series::default() });
+            self.0.len() - 1
+        });
+        let s = &mut self.0[at];
+        s.runs += 1;
+        let is_judged = matches!(decision.verdict, Verdict::Pass | Verdict::Regression);
+        s.wrong += u64::from(is_judged && planted.is_contradicted(decision));
+        let faster = decision.decided.iter().any(|d| d.role == Role::Cell && d.state == State::Faster);
+        s.faster += u64::from(is_judged && faster);
+        let count = match decision.verdict {
+            Verdict::Pass => &mut s.pass,
+            Verdict::Regression => &mut s.regression,
+            Verdict::InconclusiveEnvironment => &mut s.inconclusive_environment,
+            Verdict::InconclusivePower => &mut s.inconclusive_power,
+        };
+        *count += 1;
     }
     /// For people.
     pub(super) fn text(&self) -> String {
         let mut text = format!(
-            "{:<10}{:>6}{:>7}{:>12}{:>8}{:>13}{:>7}\n",
-            "planted", "runs", "pass", "regression", "faster", "environment", "power"
+            "{:<14}{:>5}{:>7}{:>12}{:>8}{:>13}{:>7}{:>7}\n",
+            "planted", "runs", "pass", "regression", "faster", "environment", "power", "wrong"
         );
         for s in &self.0 {
             let _ = writeln!(
                 text,
-                "{:<10}{:>6}{:>7}{:>12}{:>8}{:>13}{:>7}",
-                format!("{:+} %", s.planted_percent),
+                "{:<14}{:>5}{:>7}{:>12}{:>8}{:>13}{:>7}{:>7}",
+                s.planted.to_string(),
                 s.runs,
                 s.pass,
                 s.regression,
                 s.faster,
                 s.inconclusive_environment,
-                s.inconclusive_power
+                s.inconclusive_power,
+                s.wrong
             );
         }
         text.push('\n');
-        for s in self.0.iter().filter(|s| s.runs > 0) {
-            let (what, hits) = match s.planted_percent {
-                0 => ("false alarms", s.regression),
-                p if p > 0 => ("found", s.regression),
+        for s in &self.0 {
+            let (what, hits) = match s.planted {
+                p if p.is_none() => ("false alarms", s.regression),
+                p if p.is_slower() => ("found", s.regression),
                 _ => ("shown as faster", s.faster),
             };
             let rate = |hits: u64, runs: u64| {
@@ -92,65 +186,136 @@ impl Tally {
                 format!("{hits} of {runs}, {:.1} % to {:.1} %", 100.0 * lo, 100.0 * hi)
             };
             let decided = s.runs - s.inconclusive_environment - s.inconclusive_power;
-            let _ =
-                write!(text, "{:<10}{what}: {}", format!("{:+} %", s.planted_percent), rate(hits, s.runs));
-            if decided < s.runs && s.planted_percent != 0 {
+            let name = s.planted.to_string();
+            let _ = write!(text, "{name:<14}{what}: {}", rate(hits, s.runs));
+            if decided < s.runs && !s.planted.is_none() {
                 let _ =
                     write!(text, " of all runs; of those that decided {}", rate(hits.min(decided), decided));
             }
             text.push('\n');
         }
-        text + "Rates with the exact interval of Clopper and Pearson, 95 %.\n"
+        text + "Rates with the exact interval of Clopper and Pearson, 95 %. Wrong: a cell without the plant, or the other \
+                way round.\n"
     }
 }
 
-/// Runs all series by turns; `run` makes one run with a plant and a seed, none when Ctrl-C came.
+/// Runs all of `plants` by turns until each has `n`; `run` makes one with a plant and a seed, none when Ctrl-C came, which
+/// is what it says then.
 ///
 /// # Errors
 /// What a run says.
 pub(super) fn run(
+    kept: &mut Kept,
+    plants: &[Planted],
     n: u64,
     seed: u64,
-    mut run: impl FnMut(i64, u64) -> Result<Option<Decision>>,
-) -> Result<(Tally, bool)> {
-    let mut tally = Tally::new();
-    for i in 0..n {
-        for planted in PLANTED {
-            let Some(decision) = run(planted, seed + i)? else { return Ok((tally, false)) };
+    budget_s: u64,
+    mut run: impl FnMut(Planted, u64) -> Result<Option<Recording>>,
+) -> Result<bool> {
+    for i in 1..=n {
+        for &planted in plants {
+            if kept.count(planted) >= i {
+                continue;
+            }
+            let Some(seed) = kept.missing(planted, seed).next() else { continue };
+            if kept.is_packed {
+                bail!(
+                    "--record: the file has {} runs with {planted} planted and is packed; expected a smaller --self-test, or \
+                     the file unpacked, to which new runs are appended",
+                    kept.count(planted)
+                );
+            }
+            let Some(recording) = run(planted, seed)? else { return Ok(false) };
+            let decision = verdict::decide(&recording);
             let reasons = decision.reasons.join("; ");
-            eprintln!("{} of {n}, planted {planted:+} %: {}: {reasons}", i + 1, decision.verdict.words());
-            tally.add(planted, &decision);
+            eprintln!("{i} of {n}, planted {planted}: {}: {reasons}", decision.verdict.words());
+            kept.add(Run { planted, seed, budget_s, recording })?;
         }
     }
-    Ok((tally, true))
+    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn planted(text: &str) -> Planted {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn runs_are_counted_by_plant_and_rates_are_exact() {
         let decision = |verdict| Decision { verdict, reasons: Vec::new(), decided: Vec::new() };
-        let (tally, done) = run(20, 1, |planted, seed| {
-            Ok(Some(decision(match planted {
-                3 if seed == 5 => Verdict::InconclusivePower,
-                3 | 2 => Verdict::Regression,
-                _ => Verdict::Pass,
-            })))
-        })
-        .unwrap();
-        assert!(done);
+        let mut tally = Tally::default();
+        for i in 0..20 {
+            for what in ["0", "3", "2", "-3"] {
+                let verdict = match what {
+                    "3" if i == 5 => Verdict::InconclusivePower,
+                    "3" | "2" => Verdict::Regression,
+                    _ => Verdict::Pass,
+                };
+                tally.add(planted(what), &decision(verdict));
+            }
+        }
         let text = tally.text();
         for part in [
-            "+0 %      false alarms: 0 of 20, 0.0 % to 16.8 %",
-            "+3 %      found: 19 of 20, 75.1 % to 99.9 % of all runs; of those that decided 19 of 19",
-            "+2 %      found: 20 of 20, 83.2 % to 100.0 %",
-            "-3 %      shown as faster: 0 of 20",
+            "+0 %          false alarms: 0 of 20, 0.0 % to 16.8 %",
+            "+3 %          found: 19 of 20, 75.1 % to 99.9 % of all runs; of those that decided 19 of 19",
+            "+2 %          found: 20 of 20, 83.2 % to 100.0 %",
+            "-3 %          shown as faster: 0 of 20",
         ] {
             assert!(text.contains(part), "{part:?} not in\n{text}");
         }
-        let (stopped, done) = run(20, 1, |_, seed| Ok((seed < 2).then(|| decision(Verdict::Pass)))).unwrap();
-        assert!(!done && stopped.0.iter().all(|s| s.runs == 1));
+    }
+
+    #[test]
+    fn what_was_recorded_is_not_run_again_and_a_torn_line_is() {
+        let quiet = Recording::parse(include_str!("../../../recordings/quiet.json")).unwrap();
+        let cells: Vec<String> = quiet.comparisons.iter().map(|c| c.id.clone()).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs.jsonl");
+        let plants = [planted("0"), planted("3:churn")];
+        let go_on = |n: u64, limit: usize| {
+            let mut kept = Kept::open(Some(&path), 20, &cells).unwrap();
+            let mut made = Vec::new();
+            let is_whole = run(&mut kept, &plants, n, 7, 20, |planted, seed| {
+                made.push((planted.to_string(), seed));
+                Ok((made.len() <= limit).then(|| quiet.clone()))
+            });
+            (made, is_whole.unwrap(), kept.tally().text())
+        };
+        let made = |list: &[(&str, u64)]| list.iter().map(|(p, s)| ((*p).to_owned(), *s)).collect::<Vec<_>>();
+        let (first, is_whole, _) = go_on(2, 3);
+        assert_eq!(first, made(&[("+0 %", 7), ("+3 % churn", 7), ("+0 %", 8), ("+3 % churn", 8)]));
+        assert!(!is_whole, "stopped in the last one");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() - 100]).unwrap();
+        let (second, is_whole, tally) = go_on(2, 9);
+        assert_eq!(
+            second,
+            made(&[("+0 %", 8), ("+3 % churn", 8)]),
+            "the torn one, and the one that never ran"
+        );
+        assert!(is_whole && tally.contains("false alarms: 0 of 2,"), "{tally}");
+        assert!(go_on(2, 9).0.is_empty());
+        for (budget, cells, says) in
+            [(21, &cells[..], "a run with --budget 20;"), (20, &[][..], " and the cell ")]
+        {
+            let error = Kept::open(Some(&path), budget, cells).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        // Packed, it is read and not added to.
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&std::fs::read(&path).unwrap()).unwrap();
+        let packed_path = folder.path().join("runs.jsonl.gz");
+        std::fs::write(&packed_path, packed.finish().unwrap()).unwrap();
+        let mut kept = Kept::open(Some(&packed_path), 20, &cells).unwrap();
+        assert!(run(&mut kept, &plants, 2, 7, 20, |_, _| unreachable!("nothing is missing")).unwrap());
+        let error = run(&mut kept, &plants, 3, 7, 20, |_, _| unreachable!()).unwrap_err().to_string();
+        assert!(error.contains("has 2 runs with +0 % planted and is packed"), "{error}");
+
+        std::fs::write(&path, "{}\n").unwrap();
+        let error = format!("{:#}", Kept::open(Some(&path), 20, &cells).unwrap_err());
+        assert!(error.contains("line 1: expected a run of --self-test"), "{error}");
     }
 }

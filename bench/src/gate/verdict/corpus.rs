@@ -4,14 +4,14 @@
 //! around it. Troubles that cannot be ordered from a machine are made of a recording by arithmetic on its rounds: a cell
 //! is then the null control's rounds, real ones of two programs that do not differ, with the trouble on top.
 
-use super::super::rounds::{Compared, Recording, Role, Series, Stage};
+use super::super::rounds::{Compared, Metric, Recording, Role, Series, Stage};
 use super::{State, Verdict, decide};
 use crate::measure::order::Rng;
 
 const QUIET: &str = include_str!("../../../recordings/quiet.json");
 
 /// File, verdict, cells that are slower, cells that are faster.
-const RECORDED: [(&str, &str, Verdict, usize, usize); 4] = [
+const RECORDED: [(&str, &str, Verdict, usize, usize); 6] = [
     ("quiet", QUIET, Verdict::Pass, 0, 0),
     (
         "neighbours",
@@ -22,6 +22,8 @@ const RECORDED: [(&str, &str, Verdict, usize, usize); 4] = [
     ),
     ("planted +3 %", include_str!("../../../recordings/planted.json"), Verdict::Regression, 6, 0),
     ("planted -3 %", include_str!("../../../recordings/improved.json"), Verdict::Pass, 0, 6),
+    ("+3 % under churn", include_str!("../../../recordings/churned.json"), Verdict::Regression, 1, 0),
+    ("+40 % late", include_str!("../../../recordings/late.json"), Verdict::Regression, 2, 0),
 ];
 
 #[test]
@@ -40,6 +42,18 @@ fn every_recording_is_decided_as_it_was_and_swapped_sides_mirror_it() {
             assert_eq!(mirrored == Verdict::Regression, faster > 0, "{name}, swapped: {why:?}");
         }
     }
+}
+
+#[test]
+fn a_slowdown_of_every_64th_operation_is_seen_in_tails_alone_and_one_under_churn_there_alone() {
+    let slower = |text: &str| -> Vec<(Metric, bool)> {
+        let decision = decide(&Recording::parse(text).unwrap());
+        decision.cells(State::Slower).map(|d| (d.metric, d.id.contains("/none/"))).collect()
+    };
+    let mut late = slower(include_str!("../../../recordings/late.json"));
+    late.sort_by_key(|(_, is_quiet)| *is_quiet);
+    assert_eq!(late, [(Metric::P99, false), (Metric::P99, true)]);
+    assert_eq!(slower(include_str!("../../../recordings/churned.json")), [(Metric::Block, false)]);
 }
 
 /// One cell with the null control's rounds, and the controls as they were. `trouble` changes a round: launch, round, both

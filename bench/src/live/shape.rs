@@ -54,6 +54,15 @@ impl Shape {
         Shape::Swapped,
     ];
 
+    /// Whether it wants huge pages.
+    pub(super) fn is_huge(self) -> bool {
+        matches!(self, Shape::Dense2m | Shape::Absent2m)
+    }
+    /// Whether the VMA of the page with this index is read-only.
+    pub(super) fn is_read_only(self, page: usize) -> bool {
+        self == Shape::ManyVmas && (page / STRIPE).is_multiple_of(2)
+    }
+
     /// Makes it of whatever `mapping` holds. What is returned keeps it so.
     ///
     /// # Errors
@@ -61,18 +70,17 @@ impl Shape {
     pub(super) fn make(self, mapping: &Mapping) -> io::Result<Option<IdleChild>> {
         let all = mapping.all();
         mapping.advise(all.clone(), Advice::DontNeed)?;
-        let huge = matches!(self, Shape::Dense2m | Shape::Absent2m);
-        mapping.advise(all.clone(), if huge { Advice::HugePage } else { Advice::NoHugePage })?;
+        mapping.advise(all.clone(), if self.is_huge() { Advice::HugePage } else { Advice::NoHugePage })?;
         match self {
             Shape::Dense4k => mapping.write(1),
             Shape::Dense2m => {
                 mapping.write(1);
-                is_huge(mapping)?;
+                comes_in_huge_pages(mapping)?;
             }
             Shape::Sparse => mapping.write(8),
             Shape::ManyVmas => {
                 mapping.write(1);
-                for first in (0..mapping.len()).step_by(2 * STRIPE * PAGE) {
+                for first in (0..mapping.len()).step_by(STRIPE * PAGE).filter(|f| self.is_read_only(f / PAGE)) {
                     mapping.protect(first..first + STRIPE * PAGE, false)?;
                 }
             }
@@ -89,7 +97,7 @@ impl Shape {
             Shape::Absent2m => {
                 // Whether they come is only seen by trying.
                 mapping.write(1);
-                is_huge(mapping)?;
+                comes_in_huge_pages(mapping)?;
                 mapping.advise(all, Advice::DontNeed)?;
             }
             Shape::Swapped => {
@@ -106,7 +114,7 @@ impl Shape {
 }
 
 /// Whether the kernel gave huge pages for all of it.
-fn is_huge(mapping: &Mapping) -> io::Result<()> {
+fn comes_in_huge_pages(mapping: &Mapping) -> io::Result<()> {
     let pagemap = File::open("/proc/self/pagemap")?;
     let mut huge = 0;
     let count = |regions: &[Region]| {

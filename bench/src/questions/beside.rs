@@ -74,6 +74,7 @@ fn point(question: &Question, beside: &Beside, results: &Results) -> Option<Poin
         r.source == beside.source
             && r.shape == beside.shape
             && r.stage == beside.stage
+            && r.call_pages == beside.call_pages
             && ["", "none"].contains(&r.churn.as_str())
     };
     let kernel = results.live.iter().find(is_row)?.ns_per_page?;
@@ -128,6 +129,7 @@ mod tests {
             source: beside.source.clone(),
             shape: beside.shape.clone(),
             stage: beside.stage.clone(),
+            call_pages: beside.call_pages,
             churn: churn.to_owned(),
             ns_per_page: Some(LiveFigure {
                 median,

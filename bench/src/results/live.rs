@@ -33,6 +33,9 @@ pub(crate) struct LiveRow {
     pub(crate) stage: String,
     #[serde(default)]
     pub(crate) churn: String,
+    /// None is all of them, or nothing to choose.
+    #[serde(default)]
+    pub(crate) call_pages: Option<u32>,
     pub(crate) ns_per_page: Option<LiveFigure>,
     pub(crate) error: Option<String>,
 }

@@ -278,11 +278,7 @@ mod tests {
             }
         }
         let figure = |source, shape| {
-            said.iter()
-                .find(|s| (s.case.source, s.case.shape) == (source, shape))
-                .unwrap()
-                .figure
-                .clone()
+            said.iter().find(|s| (s.case.source, s.case.shape) == (source, shape)).unwrap().figure.clone()
         };
         assert!(figure(Source::Pagemap, Shape::Dense4k).is_ok());
         // Either the device is there and says a figure of everything that the machine can make, or it says why not.

@@ -14,7 +14,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use workloads::churn::ChurnSpec;
 
-pub(crate) use live::{LiveFigure, LiveRow};
+pub(crate) use live::{LiveFigure, LiveRow, read as read_live};
 
 use crate::analysis::{Clean, latency, quantile};
 use crate::measure::member::What;

@@ -302,6 +302,7 @@ fn completions_know_the_sub_commands_and_help_shows_examples() {
         "export",
         "report",
         "live",
+        "kernels",
         "speed",
         "capture",
         "completions",

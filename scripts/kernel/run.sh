@@ -82,13 +82,18 @@ for tree in "$TREE" "$AGAINST"; do
 done
 [[ -z $PATCH || -r $PATCH ]] || fail "--patch $PATCH: expected a patch that can be read"
 [[ -z $PATCH || -z $AGAINST ]] || fail "--patch and --against: expected one of the two"
+for stage in "${STAGES[@]}"; do
+    case $stage in
+    deps | build | payload | live | beside | ab) ;;
+    *) fail "$stage: no such stage; see --help" ;;
+    esac
+done
+W=$(realpath -m "$W")
+[[ $W/ != "$REPOSITORY"/* ]] || fail "$W: expected a folder outside the repository"
+[[ $W =~ ^[A-Za-z0-9/._+-]+$ ]] || fail "$W: expected a path without spaces: make and a kernel's command line take none"
 [[ -z $TREE ]] || TREE=$(realpath "$TREE")
 [[ -z $PATCH ]] || PATCH=$(realpath "$PATCH")
 [[ -z $AGAINST ]] || AGAINST=$(realpath "$AGAINST")
-mkdir -p "$W"
-W=$(cd "$W" && pwd)
-[[ $W/ != "$REPOSITORY"/* ]] || fail "$W: expected a folder outside the repository"
-[[ $W =~ ^[A-Za-z0-9/._+-]+$ ]] || fail "$W: expected a path without spaces: make and a kernel's command line take none"
 mkdir -p "$W/logs"
 # One at a time in a folder.
 exec 9> "$W/.lock"
@@ -294,7 +299,7 @@ stage_ab() {
         ((i % 2)) || order=(b a)
         for side in "${order[@]}"; do
             say "$i of $n: $side"
-            guest "$side" "ab-$side" "walkbench live --only hmm_range_fault --size $SIZE --launches 1 --format json"
+            guest "$side" "ab-$side" "walkbench live --filter '^hmm_range_fault.*/none$' --size $SIZE --launches 1 --format json"
             mv "$ROOT/out/stdout" "$W/ab/$side/$(printf %04d "$i").json"
             rm -rf "$ROOT"
         done
@@ -302,12 +307,6 @@ stage_ab() {
     "$W/payload/walkbench" kernels "$W/ab/a" "$W/ab/b" | tee "$W/ab.txt"
 }
 
-for stage in "${STAGES[@]}"; do
-    case $stage in
-    deps | build | payload | live | beside | ab) ;;
-    *) fail "$stage: no such stage; see --help" ;;
-    esac
-done
 say "$W: ${STAGES[*]}; 2.5 GB of disk a kernel and 1.5 GB for walkbench, 2 GB of memory; the first time about 12 minutes on two cores"
 for stage in "${STAGES[@]}"; do
     start=$SECONDS

@@ -81,7 +81,9 @@ pub(crate) fn run(args: &LiveArgs) -> Result<ExitCode> {
     if let Some(filter) = &args.filter {
         cases.retain(|case| filter.is_match(&case.to_string()));
         if cases.is_empty() {
-            bail!("--filter {filter}: matches no row; rows are named as hmm_range_fault/dense_4k/snapshot/512/none");
+            bail!(
+                "--filter {filter}: matches no row; rows are named as hmm_range_fault/dense_4k/snapshot/512/none"
+            );
         }
     }
     let bytes = usize::try_from(args.size).context("--size")?;
@@ -163,7 +165,8 @@ fn row(case: Case, launches: &[Vec<Said>]) -> Row {
 }
 
 fn text(machine: &Machine, size: u64, rows: &[Row]) -> String {
-    let header = ["shape", "source", "call", "stage", "churn", "busy", "ns/page", ""].map(str::to_owned).to_vec();
+    let header =
+        ["shape", "source", "call", "stage", "churn", "busy", "ns/page", ""].map(str::to_owned).to_vec();
     let mut table = tables::table(header);
     let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for Row { case, ns_per_page, busy, error, .. } in rows {

@@ -80,7 +80,8 @@ impl Shape {
             Shape::Sparse => mapping.write(8),
             Shape::ManyVmas => {
                 mapping.write(1);
-                for first in (0..mapping.len()).step_by(STRIPE * PAGE).filter(|f| self.is_read_only(f / PAGE)) {
+                for first in (0..mapping.len()).step_by(STRIPE * PAGE).filter(|f| self.is_read_only(f / PAGE))
+                {
                     mapping.protect(first..first + STRIPE * PAGE, false)?;
                 }
             }

@@ -91,7 +91,9 @@ impl Device {
     fn open_at(path: &str) -> io::Result<Device> {
         let refused = |e: io::Error| {
             let then = match e.kind() {
-                io::ErrorKind::NotFound => "scripts/kernel/module has the module; scripts/kernel/run.sh a kernel with it",
+                io::ErrorKind::NotFound => {
+                    "scripts/kernel/module has the module; scripts/kernel/run.sh a kernel with it"
+                }
                 io::ErrorKind::PermissionDenied => "its owner may open it: run as root, or chown it",
                 _ => "expected the device of scripts/kernel/module",
             };
@@ -106,7 +108,9 @@ impl Device {
             return Err(refused(io::Error::last_os_error()));
         }
         if version != VERSION {
-            let other = format!("{path}: speaks version {version}, this program {VERSION}; load the module of this version");
+            let other = format!(
+                "{path}: speaks version {version}, this program {VERSION}; load the module of this version"
+            );
             return Err(io::Error::other(other));
         }
         Ok(device)
@@ -216,7 +220,10 @@ mod tests {
     fn what_is_no_such_device_is_refused_with_what_to_do() {
         let missing = Device::open_at("/dev/walkbench_nothing").unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
-        assert!(missing.to_string().contains("/dev/walkbench_nothing: ") && missing.to_string().contains("scripts/kernel"));
+        assert!(
+            missing.to_string().contains("/dev/walkbench_nothing: ")
+                && missing.to_string().contains("scripts/kernel")
+        );
         let other = Device::open_at("/dev/null").unwrap_err();
         assert!(other.to_string().contains("expected the device of scripts/kernel/module"), "{other}");
     }

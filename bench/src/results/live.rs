@@ -40,6 +40,14 @@ pub(crate) struct LiveRow {
     pub(crate) error: Option<String>,
 }
 
+impl LiveRow {
+    /// source/shape/stage/call pages/churn, as `walkbench live --filter` has it.
+    pub(crate) fn name(&self) -> String {
+        let calls = self.call_pages.map_or_else(|| "all".to_owned(), |n| n.to_string());
+        format!("{}/{}/{}/{calls}/{}", self.source, self.shape, self.stage, self.churn)
+    }
+}
+
 #[derive(Deserialize)]
 struct File {
     schema: u32,
@@ -56,16 +64,25 @@ pub(super) fn load(folder: &Path, machine: &Machine) -> Result<(Vec<LiveRow>, Op
     if !path.exists() {
         return Ok((Vec::new(), None));
     }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+    let (of, rows) = read(&path)?;
+    let differ = differences(machine, &of);
+    if differ.is_empty() {
+        return Ok((rows, None));
+    }
+    let note = format!("{}: is of another machine and left out ({})", path.display(), differ.join("; "));
+    Ok((Vec::new(), Some(note)))
+}
+
+/// What `walkbench live --format json` printed: its machine and its rows.
+///
+/// # Errors
+/// With file and line, if it is damaged or of a newer schema.
+pub(crate) fn read(path: &Path) -> Result<(Machine, Vec<LiveRow>)> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
     let file: File =
         serde_json::from_str(&text).map_err(|e| anyhow!("{}:{}: damaged: {e}", path.display(), e.line()))?;
     if file.schema != JSON_SCHEMA {
         bail!("{}: schema {}: expected {JSON_SCHEMA}", path.display(), file.schema);
     }
-    let differ = differences(machine, &file.machine);
-    if differ.is_empty() {
-        return Ok((file.rows, None));
-    }
-    let note = format!("{}: is of another machine and left out ({})", path.display(), differ.join("; "));
-    Ok((Vec::new(), Some(note)))
+    Ok((file.machine, file.rows))
 }

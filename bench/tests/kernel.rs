@@ -50,6 +50,7 @@ fn wrong_usage_is_answered_before_anything_is_made() {
         (&["--tree", "/nowhere", at], "/nowhere: expected the sources of a kernel"),
         (&["--patch", "/nowhere.patch", at, "ab"], "/nowhere.patch: expected a patch"),
         (&[at, "everything"], "everything: no such stage"),
+        (&[at, "ab"], "ab: expected --patch FILE or --against DIR"),
         (&[folder().join("work").to_str().unwrap()], "outside the repository"),
         (&[spaced.to_str().unwrap()], "without spaces"),
     ] {

@@ -88,6 +88,8 @@ for stage in "${STAGES[@]}"; do
     *) fail "$stage: no such stage; see --help" ;;
     esac
 done
+[[ " ${STAGES[*]} " != *' ab '* || -n $PATCH$AGAINST ]] ||
+    fail "ab: expected --patch FILE or --against DIR; scripts/kernel/patches has an example"
 W=$(realpath -m "$W")
 [[ $W/ != "$REPOSITORY"/* ]] || fail "$W: expected a folder outside the repository"
 [[ $W =~ ^[A-Za-z0-9/._+-]+$ ]] || fail "$W: expected a path without spaces: make and a kernel's command line take none"
@@ -150,17 +152,32 @@ fit_host() {
     sed -i 's/DEFINE_LONGS(HOST_FP_SIZE, 2696)/DEFINE_LONGS(HOST_FP_SIZE, 12288)/' "$1/arch/x86/um/user-offsets.c"
 }
 
-# tree_of NAME FROM: sources into WORKDIR/NAME/tree, whole or not at all.
+# made_of NAME WHAT: WORKDIR/NAME is of these sources, or of none yet.
+made_of() {
+    [[ ! -d $W/$1/tree || $(cat "$W/$1/made_of" 2> /dev/null) == "$2" ]] ||
+        fail "$W/$1 was made of $(cat "$W/$1/made_of" 2> /dev/null || echo 'other sources'), this is $2: rm -r $W/$1, or take another WORKDIR"
+    mkdir -p "$W/$1"
+    echo "$2" > "$W/$1/made_of"
+}
+
+copy_sources() { tar cf - -C "$1" --exclude=./.git . | tar xf - -C "$2"; }
+
+# tree_of NAME FROM: sources into WORKDIR/NAME/tree, whole or not at all; what changed in FROM since then too.
 tree_of() {
-    local to=$W/$1/tree
-    [[ ! -d $to ]] || return 0
+    local to=$W/$1/tree from=$2
+    made_of "$1" "${from:-$TARBALL}"
+    if [[ -d $to ]]; then
+        [[ -z $from ]] || update "$from" "$to" "$W/$1/copied"
+        return 0
+    fi
     needs tar xz
     room 3 "a kernel"
     rm -rf "$to.part"
     mkdir -p "$to.part"
-    if [[ -n $2 ]]; then
-        say "copying $2"
-        run_logged "$1.copy" cp -a "$2/." "$to.part/"
+    if [[ -n $from ]]; then
+        say "copying $from"
+        touch "$W/$1/copied"
+        run_logged "$1.copy" copy_sources "$from" "$to.part"
         # What another architecture was configured and compiled to.
         run_logged "$1.mrproper" make -C "$to.part" ARCH=um mrproper
     else
@@ -170,6 +187,15 @@ tree_of() {
     fi
     fit_host "$to.part"
     mv "$to.part" "$to"
+}
+
+# update FROM TO STAMP: sources that were written since the stamp.
+update() {
+    touch "$3.new"
+    (cd "$1" && find . -type f -newer "$3" \( -name '*.[chS]' -o -name 'Kconfig*' -o -name Makefile -o -name Kbuild \) \
+        -not -path './.git/*' -not -path '*/generated/*' -not -name '*.mod.c' -print0 | xargs -0r cp --parents -t "$2")
+    fit_host "$2"
+    mv "$3.new" "$3"
 }
 
 # kernel_of NAME: configures and compiles WORKDIR/NAME/tree. make itself knows what is left to do.
@@ -200,25 +226,20 @@ stage_build() {
     kernel_of a
 }
 
-# The second kernel: the first one's tree, objects and all, with the patch; make compiles what the patch changed.
+# The second kernel: other sources, or the first one's tree, objects and all, with a patch: make compiles what it changed.
 second_kernel() {
     if [[ -n $AGAINST ]]; then
         tree_of b "$AGAINST"
-    elif [[ -n $PATCH ]]; then
+    else
+        made_of b "kernel $(sha256sum < "$W/a/linux" | cut -c1-16) with patch $(sha256sum < "$PATCH" | cut -c1-16)"
         if [[ ! -d $W/b/tree ]]; then
             room 3 "a second kernel"
             rm -rf "$W/b/tree.part"
-            mkdir -p "$W/b"
             say "copying the first kernel"
             cp -a "$W/a/tree" "$W/b/tree.part"
             run_logged b.patch patch -d "$W/b/tree.part" -p1 --forward -i "$PATCH"
-            sha256sum < "$PATCH" > "$W/b/patch.sha256"
             mv "$W/b/tree.part" "$W/b/tree"
         fi
-        [[ $(sha256sum < "$PATCH") == "$(cat "$W/b/patch.sha256" 2> /dev/null)" ]] ||
-            fail "$W/b was made with another patch or from other sources: rm -r $W/b"
-    else
-        fail "ab: expected --patch FILE or --against DIR; scripts/kernel/patches has an example"
     fi
     kernel_of b
 }

@@ -70,7 +70,18 @@ impl Shape {
     pub(super) fn make(self, mapping: &Mapping) -> io::Result<Option<IdleChild>> {
         let all = mapping.all();
         mapping.advise(all.clone(), Advice::DontNeed)?;
-        mapping.advise(all.clone(), if self.is_huge() { Advice::HugePage } else { Advice::NoHugePage })?;
+        match mapping.advise(all.clone(), if self.is_huge() { Advice::HugePage } else { Advice::NoHugePage })
+        {
+            // A kernel without huge pages knows neither advice.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) && self.is_huge() => {
+                return Err(io::Error::new(
+                    e.kind(),
+                    format!("this kernel has no huge pages (MADV_HUGEPAGE: {e})"),
+                ));
+            }
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
+            advised => advised?,
+        }
         match self {
             Shape::Dense4k => mapping.write(1),
             Shape::Dense2m => {

@@ -230,7 +230,7 @@ fn brand() -> Option<String> {
     let leaves = (0x8000_0002..=0x8000_0004).map(__cpuid);
     let bytes = leaves.flat_map(|r| [r.eax, r.ebx, r.ecx, r.edx]).flat_map(u32::to_le_bytes);
     let bytes: Vec<u8> = bytes.take_while(|b| *b != 0).collect();
-    Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+    Some(String::from_utf8_lossy(&bytes).split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -289,7 +289,7 @@ mod tests {
         let brand = brand().unwrap();
         // A kernel copies it, or has a name of its own.
         assert!(!brand.is_empty() && !brand.contains('\0'), "{brand:?}");
-        let name = field(&cpuinfo, "model name").unwrap();
+        let name = field(&cpuinfo, "model name").unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(name == brand || name == "UML", "{name} {brand}");
     }
 

@@ -95,7 +95,7 @@ fn expected(shape: Shape, request: Request, page: usize) -> Option<u8> {
             Shape::ManyVmas if shape.is_read_only(page) => VALID,
             Shape::ManyVmas => VALID | WRITE,
             Shape::ZeroPage | Shape::AfterFork | Shape::ChildGone => VALID,
-            Shape::Sparse | Shape::Absent4k | Shape::Absent2m | Shape::Swapped => 0,
+            Shape::Sparse | Shape::EmptyTables | Shape::Absent4k | Shape::Absent2m | Shape::Swapped => 0,
         },
     })
 }

@@ -31,7 +31,9 @@ pub(crate) enum Shape {
     AfterFork,
     /// The same when the child is gone: a write may keep the page.
     ChildGone,
-    /// Nothing there, huge pages unwanted.
+    /// Nothing there, but the tables that it was in.
+    EmptyTables,
+    /// Nothing there, huge pages unwanted. Nor are tables before the first fault.
     #[serde(rename = "absent_4k")]
     Absent4k,
     /// Nothing there, huge pages wanted.
@@ -43,13 +45,14 @@ pub(crate) enum Shape {
 
 impl Shape {
     /// Those that snapshots look at.
-    pub(super) const SNAPSHOTS: [Shape; 8] = [
+    pub(super) const SNAPSHOTS: [Shape; 9] = [
         Shape::Dense4k,
         Shape::Dense2m,
         Shape::Sparse,
         Shape::ManyVmas,
         Shape::ZeroPage,
         Shape::AfterFork,
+        Shape::EmptyTables,
         Shape::Absent4k,
         Shape::Swapped,
     ];
@@ -104,6 +107,10 @@ impl Shape {
             Shape::ChildGone => {
                 mapping.write(1);
                 drop(IdleChild::fork()?);
+            }
+            Shape::EmptyTables => {
+                mapping.write(1);
+                mapping.advise(all, Advice::DontNeed)?;
             }
             Shape::Absent4k => {}
             Shape::Absent2m => {

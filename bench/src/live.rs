@@ -188,7 +188,13 @@ fn one(case: &Case, bytes: usize, clock: Clock) -> io::Result<Figure> {
     }
     drop(prepared);
     // The first round brings the caches and the kernel's own memory.
-    let median = Sorted::new(ns.split_off(1)).map_or(f64::NAN, |ns| ns.median());
+    let median = Sorted::new(ns.split_off(1)).map_or(0.0, |ns| ns.median());
+    if median <= 0.0 {
+        return Err(io::Error::other(format!(
+            "took no longer than reading the clock, {:.0} ns; try a larger --size",
+            clock.cost_ns
+        )));
+    }
     let busy = asks.hmm.as_ref().map(Hmm::busy);
     Ok(Figure { ns_per_page: median / (bytes / PAGE) as f64, busy })
 }

@@ -86,14 +86,14 @@ impl Shape {
             advised => advised?,
         }
         match self {
-            Shape::Dense4k => mapping.write(1),
+            Shape::Dense4k => fill(mapping)?,
             Shape::Dense2m => {
-                mapping.write(1);
+                fill(mapping)?;
                 comes_in_huge_pages(mapping)?;
             }
             Shape::Sparse => mapping.write(8),
             Shape::ManyVmas => {
-                mapping.write(1);
+                fill(mapping)?;
                 for first in (0..mapping.len()).step_by(STRIPE * PAGE).filter(|f| self.is_read_only(f / PAGE))
                 {
                     mapping.protect(first..first + STRIPE * PAGE, false)?;
@@ -101,34 +101,47 @@ impl Shape {
             }
             Shape::ZeroPage => mapping.advise(all, Advice::PopulateRead)?,
             Shape::AfterFork => {
-                mapping.write(1);
+                fill(mapping)?;
                 return IdleChild::fork().map(Some);
             }
             Shape::ChildGone => {
-                mapping.write(1);
+                fill(mapping)?;
                 drop(IdleChild::fork()?);
             }
             Shape::EmptyTables => {
-                mapping.write(1);
+                fill(mapping)?;
                 mapping.advise(all, Advice::DontNeed)?;
             }
             Shape::Absent4k => {}
             Shape::Absent2m => {
                 // Whether they come is only seen by trying.
-                mapping.write(1);
+                fill(mapping)?;
                 comes_in_huge_pages(mapping)?;
                 mapping.advise(all, Advice::DontNeed)?;
             }
             Shape::Swapped => {
-                let swaps = fs::read_to_string("/proc/swaps")?;
+                let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
                 if swaps.lines().count() < 2 {
                     return Err(io::Error::other("this machine has no swap (/proc/swaps)"));
                 }
+                // A page of zeros would not be stored.
                 mapping.write(1);
                 mapping.advise(all, Advice::PageOut)?;
             }
         }
         Ok(None)
+    }
+}
+
+/// Every page there, as a program that writes to each would have it.
+fn fill(mapping: &Mapping) -> io::Result<()> {
+    match mapping.advise(mapping.all(), Advice::PopulateWrite) {
+        // Before 5.14.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+            mapping.write(1);
+            Ok(())
+        }
+        filled => filled,
     }
 }
 

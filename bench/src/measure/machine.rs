@@ -5,6 +5,9 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+/// Behind the processor's name where the kernel is a process on it.
+pub(crate) const IN_USER_MODE_LINUX: &str = " in User Mode Linux";
+
 /// One cache of the first processor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Cache {
@@ -138,7 +141,7 @@ impl Machine {
         Machine {
             cpu_model: field(&cpuinfo, "model name").map(|name| match name.as_str() {
                 // The kernel runs as a process: its processor is the host's.
-                "UML" => format!("{} in User Mode Linux", brand().unwrap_or_default()),
+                "UML" => brand().unwrap_or_default() + IN_USER_MODE_LINUX,
                 _ => name,
             }),
             cpu_vendor: field(&cpuinfo, "vendor_id"),

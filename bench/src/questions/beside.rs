@@ -41,6 +41,7 @@ pub(super) fn answer(question: &Question, results: &Results, command: String) ->
 
 fn finding(question: &Question, beside: &Beside, results: &Results) -> Finding {
     let headline = point(question, beside, results);
+    let kernel = results.live.guest.as_deref().unwrap_or("this machine's kernel");
     let sentence = headline.as_ref().map_or_else(
         || "Not measured.".to_owned(),
         |p| {
@@ -48,7 +49,7 @@ fn finding(question: &Question, beside: &Beside, results: &Results) -> Finding {
             let ends = p.effect.lo.zip(p.effect.hi);
             let ends = ends.map(|(lo, hi)| format!(" ({}..{})", tables::number(lo), tables::number(hi)));
             format!(
-                "For {} this machine's kernel takes {} ns a page ({}), {}{} times the model's {} ({}).",
+                "For {} {kernel} takes {} ns a page ({}), {}{} times the model's {} ({}).",
                 beside.title,
                 figure(p.a_value),
                 beside.source,
@@ -79,7 +80,7 @@ fn point(question: &Question, beside: &Beside, results: &Results) -> Option<Poin
             && r.call_pages == beside.call_pages
             && ["", "none"].contains(&r.churn.as_str())
     };
-    let kernel = results.live.iter().find(is_row)?.ns_per_page?;
+    let kernel = results.live.rows.iter().find(is_row)?.ns_per_page?;
     let cell = CellId::parse(&beside.cell)?;
     let model = results.level(&cell, Metric::Whole)?;
     let effect = ratio(&kernel, &model)?;
@@ -142,7 +143,7 @@ mod tests {
             }),
             error: None,
         };
-        results.live = vec![row("zap", 99.0), row("none", 10.0)];
+        results.live.rows = vec![row("zap", 99.0), row("none", 10.0)];
         let with = super::super::answer::answer(question, &results);
         let effect = with.effect.unwrap();
         assert!(
@@ -159,7 +160,7 @@ mod tests {
         let question = questions().iter().find(|q| q.id == "kernel").unwrap();
         let last = question.besides.last().unwrap();
         let mut results = Made::new(&[(&last.cell, 2.0)]).results();
-        results.live = vec![LiveRow {
+        results.live.rows = vec![LiveRow {
             source: last.source.clone(),
             shape: last.shape.clone(),
             stage: last.stage.clone(),
@@ -172,8 +173,12 @@ mod tests {
         assert_eq!(answer.findings[0].title, last.title);
         assert!(answer.findings[1..].iter().all(|f| f.verdict == Verdict::NotMeasured));
         assert!(answer.answer.contains(&last.title), "{}", answer.answer);
+        assert!(answer.answer.contains("this machine's kernel"));
+        results.live.guest = Some("Linux 6.12 in User Mode Linux".to_owned());
+        let guest = super::super::answer::answer(question, &results).answer;
+        assert!(guest.contains("Linux 6.12 in User Mode Linux takes"), "{guest}");
         // Another call size is another row.
-        results.live[0].call_pages = Some(3);
+        results.live.rows[0].call_pages = Some(3);
         assert_eq!(super::super::answer::answer(question, &results).verdict, Verdict::NotMeasured);
     }
 }

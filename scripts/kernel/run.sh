@@ -32,7 +32,7 @@ options:
   --jobs N        compilers at once (all processors)
 
 Needs an x86-64 Debian or Ubuntu, cargo, 2.5 GB of disk for each kernel and 1.5 GB for walkbench, 2 GB of memory. The first time about
-12 minutes on two cores (kernel 4, walkbench 5, live 2); later seconds and the measuring. root only for deps.
+8 minutes on two cores (kernel 2, walkbench 5, live 1), ab 5 more; later seconds and the measuring. root only for deps.
 USAGE
 }
 
@@ -216,7 +216,7 @@ kernel_of() {
             }
         done < "$HERE/um.config"
     fi
-    [[ -x $W/$1/linux ]] || say "compiling $1: 4 minutes the first time; $W/logs/$1.make.log"
+    [[ -x $W/$1/linux ]] || say "compiling $1: 2 minutes the first time; $W/logs/$1.make.log"
     run_logged "$1.make" make -C "$tree" ARCH=um -j"$JOBS" KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_USER=walkbench KBUILD_BUILD_HOST=walkbench linux
     cmp -s "$tree/linux" "$W/$1/linux" || cp "$tree/linux" "$W/$1/linux"
 }
@@ -302,7 +302,7 @@ stage_beside() {
     stage_live
     say "walkbench run --question kernel on the host, with the same program"
     rm -rf "$W/beside"
-    run_logged beside "$W/payload/walkbench" run --question kernel --launches "${LAUNCHES:-6}" --budget 60 --out "$W/beside"
+    run_logged beside env -C "$W" payload/walkbench run --question kernel --launches "${LAUNCHES:-6}" --budget 60 --out beside
     cp "$W/live.json" "$W/beside/live.json"
     say "walkbench report $W/beside"
 }
@@ -328,7 +328,7 @@ stage_ab() {
     "$W/payload/walkbench" kernels "$W/ab/a" "$W/ab/b" | tee "$W/ab.txt"
 }
 
-say "$W: ${STAGES[*]}; 2.5 GB of disk a kernel and 1.5 GB for walkbench, 2 GB of memory; the first time about 12 minutes on two cores"
+say "$W: ${STAGES[*]}; 2.5 GB of disk a kernel and 1.5 GB for walkbench, 2 GB of memory; the first time about 8 minutes on two cores"
 for stage in "${STAGES[@]}"; do
     start=$SECONDS
     "stage_$stage"

@@ -8,6 +8,7 @@
 //! | `charts ID` | its charts |
 //! | `tables ID` | its comparisons with their figures |
 //! | `missing` | what the results lack |
+//! | `said NAME` | `NAME.txt` beside the results: what another command printed |
 //! | `runs` | the answers of several runs side by side |
 
 use super::Report;
@@ -21,7 +22,8 @@ use crate::results::CellFacts;
 use crate::tables;
 
 /// What [`block`] knows.
-pub(crate) const NAMES: &str = "machine, decisions, missing, runs (with several folders), or answer, charts or tables with the id of a question";
+pub(crate) const NAMES: &str = "machine, decisions, missing, runs (with several folders), answer, charts or tables with the id of a question, \
+     or said with the name of a text file beside the results";
 
 /// Rows of a table at most; the page has all of them.
 const ROWS: usize = 24;
@@ -36,6 +38,9 @@ pub(crate) fn block(report: &Report<'_>, name: &str, charts: &str) -> Option<Str
         _ => {}
     }
     let (what, id) = name.split_once(' ')?;
+    if what == "said" {
+        return said(report, id.trim());
+    }
     let part = report.parts().find(|p| p.question.id == id.trim())?;
     match what {
         "answer" => Some(answer(part.question, part.answer)),
@@ -43,6 +48,14 @@ pub(crate) fn block(report: &Report<'_>, name: &str, charts: &str) -> Option<Str
         "tables" => Some(comparisons(part.question, part.answer)),
         _ => None,
     }
+}
+
+/// A text file of the results folder, as code by its indentation: no text can end that.
+fn said(report: &Report<'_>, name: &str) -> Option<String> {
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    let text = std::fs::read_to_string(report.results.folder.join(format!("{name}.txt"))).ok()?;
+    let lines = text.lines().map(|line| format!("    {}", line.trim_end().replace("<!--", "<! --")));
+    is_name.then(|| lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// A whole document of its own.

@@ -135,6 +135,18 @@ fn documents_are_spliced_with_every_block_and_a_second_time_changes_nothing() {
     assert!(error.unwrap_err().to_string().contains("line 1"));
 }
 
+#[test]
+fn what_another_command_printed_is_spliced_as_code_whatever_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("designs.txt"), "$ walkbench\n<!-- /walkbench -->\n```\n").unwrap();
+    let mut results = Made::new(&[("dense_4k@2MiB/snapshot/512/none/1/map_order", 2.0)]).results();
+    results.folder = folder.path().to_owned();
+    let report = Report::new(&results);
+    let block = |name| super::markdown::block(&report, name, "charts");
+    assert_eq!(block("said designs").unwrap(), "    $ walkbench\n    <! -- /walkbench -->\n    ```");
+    assert_eq!((block("said nothing"), block("said ../designs"), block("said")), (None, None, None));
+}
+
 /// Results in which everything that a file can say is hostile.
 pub(crate) const HOSTILE: &str = "</script><img src=x onerror=\"window.hit=1\">'`|*_$\u{202e}\u{5d0}\u{5d1}&amp;\u{7}{{data}}<!-- /walkbench -->";
 

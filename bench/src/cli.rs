@@ -8,6 +8,7 @@ use crate::cmd::doctor::DoctorArgs;
 use crate::cmd::export::ExportArgs;
 use crate::cmd::gate::GateArgs;
 use crate::cmd::gate::scratch::JanitorArgs;
+use crate::cmd::kernels::KernelsArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::live::LiveArgs;
 use crate::cmd::report::ReportArgs;
@@ -36,6 +37,7 @@ Examples:
   walkbench doctor                             what on this machine spoils measuring
   walkbench gate --baseline HEAD~1             is this tree slower than that one?
   walkbench live                               this machine's own kernel on real memory
+  walkbench kernels A B                        one kernel against another (scripts/kernel/run.sh)
   walkbench speed                              how far the model is from what the machine allows
 
 Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C; `gate` has more.
@@ -58,6 +60,7 @@ pub(crate) enum Command {
     Export(ExportArgs),
     Doctor(DoctorArgs),
     Live(LiveArgs),
+    Kernels(KernelsArgs),
     Speed(SpeedArgs),
     Gate(GateArgs),
     Capture(CaptureArgs),

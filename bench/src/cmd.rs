@@ -7,6 +7,7 @@ pub(crate) mod conform;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod gate;
+pub(crate) mod kernels;
 pub(crate) mod launch;
 pub(crate) mod list;
 pub(crate) mod live;

@@ -10,6 +10,7 @@ mod compare;
 mod export;
 mod gate;
 mod interrupt;
+mod kernels;
 mod live;
 mod measure;
 mod oracle;
@@ -44,6 +45,7 @@ pub fn main() -> ExitCode {
         cli::Command::Report(args) => cmd::report::run(&args),
         cli::Command::Doctor(args) => cmd::doctor::run(&args),
         cli::Command::Live(args) => cmd::live::run(&args),
+        cli::Command::Kernels(args) => cmd::kernels::run(&args),
         cli::Command::Speed(args) => cmd::speed::run(&args),
         cli::Command::Capture(args) => cmd::capture::run(&args).map(|()| ExitCode::SUCCESS),
         cli::Command::Gate(args) => cmd::gate::run(&args),

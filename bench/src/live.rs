@@ -1,10 +1,12 @@
 //! This machine's kernel as a peer: what its own snapshots and faults cost on real memory of this process.
 //!
-//! Not `hmm_range_fault`, which only drivers can call, but its neighbours that anybody can: they walk the same tables
-//! (pagemap, PAGEMAP_SCAN, mincore) and take the same faults (populate, a first touch, a COW break). The unit of
-//! replication is a launch of the process, as everywhere: new addresses, new frames, new tables.
+//! `hmm_range_fault` itself, which only drivers can call, where a device calls it for this program
+//! (scripts/kernel/module); and its neighbours that anybody can call: they walk the same tables (pagemap, PAGEMAP_SCAN,
+//! mincore) and take the same faults (populate, a first touch, a COW break). The unit of replication is a launch of the
+//! process, as everywhere: new addresses, new frames, new tables.
 
 mod churn;
+mod hmm;
 mod shape;
 
 use std::fs::File;
@@ -20,12 +22,15 @@ use crate::measure::clock::Clock;
 use crate::os::mapping::{Advice, Mapping, PAGE};
 use crate::stats::Sorted;
 use churn::{Churn, Churning};
+use hmm::Hmm;
 use shape::Shape;
 
 /// Rounds of a snapshot in a launch; the median counts.
 const SNAPSHOTS: usize = 15;
 /// Rounds of a fault, whose memory is put back before each, untimed.
 const FAULTS: usize = 7;
+/// Pages of a call of hmm_range_fault: all of them, a page table's, and as few as small callers ask for.
+const CALL_PAGES: [Option<u32>; 3] = [None, Some(512), Some(64)];
 
 /// What asks the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +50,20 @@ pub(crate) enum Source {
     Touch,
     /// test_hmm's device.
     HmmDmirror,
-    /// A module that calls hmm_range_fault for this program.
-    HmmModule,
+    /// hmm_range_fault as a snapshot, through the device of scripts/kernel/module.
+    HmmRangeFault,
+    /// hmm_range_fault, whose default is to fault for read.
+    HmmRangeFaultRead,
+    /// hmm_range_fault, whose default is to fault for write.
+    HmmRangeFaultWrite,
+}
+
+impl Source {
+    /// Whether a caller says how many pages it asks for at a time.
+    fn chooses_calls(self) -> bool {
+        use Source::*;
+        matches!(self, HmmRangeFault | HmmRangeFaultRead | HmmRangeFaultWrite)
+    }
 }
 
 /// Whether the source only looks.
@@ -64,42 +81,74 @@ pub(crate) struct Case {
     pub(crate) shape: Shape,
     pub(crate) stage: Stage,
     pub(crate) churn: Churn,
+    /// Pages of a call, where a caller may choose; none is all of them.
+    pub(crate) call_pages: Option<u32>,
 }
 
-/// What a launch says of a case: nanoseconds a page, or why there are none.
+impl std::fmt::Display for Case {
+    /// source/shape/stage/call pages/churn, as in JSON.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [source, shape] = [word(self.source), word(self.shape)];
+        let calls = self.call_pages.map_or_else(|| "all".to_owned(), |n| n.to_string());
+        write!(f, "{source}/{shape}/{}/{calls}/{}", word(self.stage), word(self.churn))
+    }
+}
+
+/// The word that a value has in JSON.
+pub(crate) fn word(value: impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|v| Some(v.as_str()?.to_owned())).unwrap_or_default()
+}
+
+/// What a launch says of a case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Said {
     pub(crate) case: Case,
-    pub(crate) ns_per_page: Result<f64, String>,
+    /// A figure, or why there is none.
+    pub(crate) figure: Result<Figure, String>,
+}
+
+/// Of a case in a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Figure {
+    /// Nanoseconds a page, the median of the rounds.
+    pub(crate) ns_per_page: f64,
+    /// Calls of hmm_range_fault that a collision made void, for each operation.
+    pub(crate) busy: Option<f64>,
 }
 
 /// Every case, in the order of the rows.
 pub(crate) fn cases() -> Vec<Case> {
     use Source::*;
     let looks = [Pagemap, PagemapScan, Mincore];
-    let case = |source, shape, stage| Case { source, shape, stage, churn: Churn::None };
+    let case = |source, shape, stage| Case { source, shape, stage, churn: Churn::None, call_pages: None };
     let mut cases = Vec::new();
     for shape in Shape::SNAPSHOTS {
         cases.extend(looks.map(|source| case(source, shape, Stage::Snapshot)));
+        let calls = CALL_PAGES.iter();
+        cases.extend(calls.map(|n| Case { call_pages: *n, ..case(HmmRangeFault, shape, Stage::Snapshot) }));
     }
     for churn in [Churn::Zap, Churn::Mprotect, Churn::Fork] {
-        let shape = Shape::Dense4k;
-        cases.extend(looks.map(|source| Case { source, shape, stage: Stage::Snapshot, churn }));
+        let under = |case: Case| Case { churn, ..case };
+        cases.extend(looks.map(|source| under(case(source, Shape::Dense4k, Stage::Snapshot))));
+        let calls = CALL_PAGES.iter();
+        let snapshot = case(HmmRangeFault, Shape::Dense4k, Stage::Snapshot);
+        cases.extend(calls.map(|n| under(Case { call_pages: *n, ..snapshot.clone() })));
     }
     for (shape, sources) in [
-        (Shape::Absent4k, &[PopulateRead, PopulateWrite, Touch][..]),
-        (Shape::Absent2m, &[PopulateRead, PopulateWrite, Touch]),
-        (Shape::ZeroPage, &[PopulateWrite, Touch]),
-        (Shape::AfterFork, &[PopulateWrite, Touch]),
-        (Shape::ChildGone, &[PopulateWrite, Touch]),
-        (Shape::Swapped, &[PopulateRead, Touch]),
+        (Shape::Absent4k, &[PopulateRead, PopulateWrite, Touch, HmmRangeFaultRead, HmmRangeFaultWrite][..]),
+        (Shape::Absent2m, &[PopulateRead, PopulateWrite, Touch, HmmRangeFaultRead, HmmRangeFaultWrite]),
+        (Shape::ZeroPage, &[PopulateWrite, Touch, HmmRangeFaultWrite]),
+        (Shape::AfterFork, &[PopulateWrite, Touch, HmmRangeFaultWrite]),
+        (Shape::ChildGone, &[PopulateWrite, Touch, HmmRangeFaultWrite]),
+        (Shape::Swapped, &[PopulateRead, Touch, HmmRangeFaultRead]),
     ] {
-        cases.extend(sources.iter().map(|source| case(*source, shape, Stage::Fault)));
+        for source in sources {
+            let calls = if source.chooses_calls() { &CALL_PAGES[..] } else { &[None] };
+            cases.extend(calls.iter().map(|n| Case { call_pages: *n, ..case(*source, shape, Stage::Fault) }));
+        }
     }
-    for device in [HmmDmirror, HmmModule] {
-        cases.push(case(device, Shape::Dense4k, Stage::Snapshot));
-        cases.push(case(device, Shape::AfterFork, Stage::Fault));
-    }
+    cases.push(case(HmmDmirror, Shape::Dense4k, Stage::Snapshot));
+    cases.push(case(HmmDmirror, Shape::AfterFork, Stage::Fault));
     cases
 }
 
@@ -107,47 +156,47 @@ pub(crate) fn cases() -> Vec<Case> {
 pub(crate) fn launch(cases: &[Case], bytes: usize) -> Vec<Said> {
     let clock = Clock::measure();
     let said = |case: &Case| {
-        let ns_per_page = one(case, bytes, clock).map_err(|e| e.to_string());
-        Said { case: case.clone(), ns_per_page }
+        let figure = one(case, bytes, clock).map_err(|e| e.to_string());
+        Said { case: case.clone(), figure }
     };
     cases.iter().map(said).collect()
 }
 
-fn one(case: &Case, bytes: usize, clock: Clock) -> io::Result<f64> {
-    match case.source {
-        Source::HmmDmirror => return Err(device("/dev/hmm_dmirror0", "test_hmm is not loaded")),
-        Source::HmmModule => return Err(device("/dev/walkbench_hmm", "no module of this program is loaded")),
-        _ => {}
+fn one(case: &Case, bytes: usize, clock: Clock) -> io::Result<Figure> {
+    if case.source == Source::HmmDmirror {
+        return Err(device("/dev/hmm_dmirror0", "test_hmm is not loaded"));
     }
     let mapping = Arc::new(Mapping::new(bytes)?);
-    let mut asks = Asks::new(case.source, &mapping)?;
     let rounds = if case.stage == Stage::Snapshot { SNAPSHOTS } else { FAULTS };
-    let mut ns = Vec::with_capacity(rounds);
+    let mut asks = Asks::new(case, &mapping, 1 + rounds)?;
+    let mut ns = Vec::with_capacity(1 + rounds);
     let mut prepared = None;
     let mut churning: Option<Churning> = None;
-    for round in 0..=rounds {
+    while ns.len() <= rounds {
         // A snapshot changes nothing: what was made once serves them all. What a fault changed is made anew.
         if prepared.is_none() || case.stage == Stage::Fault {
             drop(prepared.take());
             prepared = Some(case.shape.make(&mapping)?);
-            if case.churn != Churn::None && churning.is_none() {
+            if !case.churn.is_none() && churning.is_none() {
                 churning = Some(Churning::start(&mapping, case.churn)?);
             }
         }
-        let start = clock.now();
-        asks.ask()?;
-        let took = clock.span(start, clock.now());
-        // The first round brings the caches and the kernel's own memory.
-        if round > 0 {
-            ns.push(took as f64);
-        }
+        asks.ask(clock, &mut ns)?;
     }
     if let Some(churning) = churning {
         churning.stop()?;
     }
     drop(prepared);
-    let median = Sorted::new(ns).map_or(f64::NAN, |ns| ns.median());
-    Ok(median / (bytes / PAGE) as f64)
+    // The first round brings the caches and the kernel's own memory.
+    let median = Sorted::new(ns.split_off(1)).map_or(0.0, |ns| ns.median());
+    if median <= 0.0 {
+        return Err(io::Error::other(format!(
+            "took no longer than reading the clock, {:.0} ns; try a larger --size",
+            clock.cost_ns
+        )));
+    }
+    let busy = asks.hmm.as_ref().map(Hmm::busy);
+    Ok(Figure { ns_per_page: median / (bytes / PAGE) as f64, busy })
 }
 
 /// A device that this program would ask, if it were there.
@@ -165,17 +214,29 @@ struct Asks<'a> {
     pagemap: File,
     words: Vec<u8>,
     regions: Vec<Region>,
+    hmm: Option<Hmm>,
 }
 
 impl<'a> Asks<'a> {
-    fn new(source: Source, mapping: &'a Mapping) -> io::Result<Asks<'a>> {
+    fn new(case: &Case, mapping: &'a Mapping, repeats: usize) -> io::Result<Asks<'a>> {
+        let source = case.source;
         let pages = mapping.len() / PAGE;
         let word = if source == Source::Mincore { 1 } else { 8 };
         let pagemap = File::open("/proc/self/pagemap")?;
-        Ok(Asks { source, mapping, pagemap, words: vec![0; pages * word], regions: Vec::new() })
+        let hmm = Hmm::of(case, mapping, repeats)?;
+        Ok(Asks { source, mapping, pagemap, words: vec![0; pages * word], regions: Vec::new(), hmm })
     }
-    /// Asks once about all of it.
-    fn ask(&mut self) -> io::Result<()> {
+    /// Asks about all of it and adds the nanoseconds that it took: once, or for every repeat that the kernel timed.
+    fn ask(&mut self, clock: Clock, ns: &mut Vec<f64>) -> io::Result<()> {
+        if let Some(hmm) = &mut self.hmm {
+            return hmm.ask(self.mapping, ns);
+        }
+        let start = clock.now();
+        self.ask_once()?;
+        ns.push(clock.span(start, clock.now()) as f64);
+        Ok(())
+    }
+    fn ask_once(&mut self) -> io::Result<()> {
         let all = self.mapping.all();
         match self.source {
             Source::Pagemap => {
@@ -189,7 +250,10 @@ impl<'a> Asks<'a> {
             Source::PopulateRead => self.mapping.advise(all, Advice::PopulateRead)?,
             Source::PopulateWrite => self.mapping.advise(all, Advice::PopulateWrite)?,
             Source::Touch => self.mapping.write(1),
-            Source::HmmDmirror | Source::HmmModule => {}
+            Source::HmmDmirror
+            | Source::HmmRangeFault
+            | Source::HmmRangeFaultRead
+            | Source::HmmRangeFaultWrite => {}
         }
         black_box((&self.words, &self.regions));
         Ok(())
@@ -201,27 +265,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn cases_are_named_apart() {
+        let names: std::collections::BTreeSet<String> = cases().iter().map(Case::to_string).collect();
+        assert_eq!(names.len(), cases().len());
+        assert!(names.contains("hmm_range_fault/dense_4k/snapshot/512/none"));
+        assert!(names.contains("hmm_range_fault_write/after_fork/fault/all/none"));
+        assert!(names.contains("pagemap/dense_4k/snapshot/all/zap"));
+    }
+
+    #[test]
     fn every_case_is_a_figure_or_a_reason() {
         let said = launch(&cases(), 4 << 20);
         assert_eq!(said.len(), cases().len());
-        for Said { case, ns_per_page } in &said {
-            match ns_per_page {
-                Ok(ns) => assert!(*ns > 0.0 && ns.is_finite(), "{case:?}"),
-                Err(reason) => assert!(reason.len() > 10, "{case:?}"),
+        for Said { case, figure } in &said {
+            match figure {
+                Ok(f) => assert!(f.ns_per_page > 0.0 && f.ns_per_page.is_finite(), "{case}"),
+                Err(reason) => assert!(reason.len() > 10, "{case}"),
             }
         }
         let figure = |source, shape| {
-            said.iter()
-                .find(|s| (s.case.source, s.case.shape) == (source, shape))
-                .unwrap()
-                .ns_per_page
-                .clone()
+            said.iter().find(|s| (s.case.source, s.case.shape) == (source, shape)).unwrap().figure.clone()
         };
         assert!(figure(Source::Pagemap, Shape::Dense4k).is_ok());
+        // Either the device is there and says a figure of everything that the machine can make, or it says why not.
+        match figure(Source::HmmRangeFault, Shape::Dense4k) {
+            Ok(f) => assert!(f.busy.is_some()),
+            Err(reason) => assert!(reason.starts_with(crate::os::hmm::PATH), "{reason}"),
+        }
         let (snapshot, fault) = (
             figure(Source::Mincore, Shape::Dense4k).unwrap(),
             figure(Source::Touch, Shape::AfterFork).unwrap(),
         );
-        assert!(fault > snapshot, "copying a page takes longer than looking at it");
+        assert!(fault.ns_per_page > snapshot.ns_per_page, "copying a page takes longer than looking at it");
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod counters;
+pub(crate) mod hmm;
 pub(crate) mod mapping;
 pub(crate) mod pinning;
 pub(crate) mod process;

@@ -28,7 +28,7 @@
 //! level = 1.0                         # the ratio at which it flips
 //! ```
 //!
-//! `[[beside]]` (title, source, shape, stage, cell) pairs a row of `walkbench live` with a cell of the model.
+//! `[[beside]]` (title, source, shape, stage, call_pages, cell) pairs a row of `walkbench live` with a cell of the model.
 //! `[[decision]]` (property, by, more, less, same) says what a report recommends where side a of the comparison titled
 //! `by` takes more, less or the same. `rank = true` instead of `b` compares all backends of `a` with each other.
 //! `[awaiting]` lists backends, workloads, commands and cells that a question needs and that do not exist; a test fails
@@ -240,6 +240,9 @@ pub(crate) struct Beside {
     pub(crate) shape: String,
     /// snapshot or fault.
     pub(crate) stage: String,
+    /// Pages of a call, where who asks may choose.
+    #[serde(default)]
+    pub(crate) call_pages: Option<u32>,
     /// The cell, with every coordinate.
     pub(crate) cell: String,
 }

@@ -2,6 +2,7 @@
 //!
 //! Which blocks count is [`Clean`]'s to say. Rounds make a launch's value, launches make an interval.
 
+mod controls;
 mod live;
 mod read;
 #[cfg(test)]
@@ -14,7 +15,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use workloads::churn::ChurnSpec;
 
-pub(crate) use live::{LiveFigure, LiveRow};
+pub(crate) use live::{Live, LiveFigure, LiveRow, read as read_live};
 
 use crate::analysis::{Clean, latency, quantile};
 use crate::measure::member::What;
@@ -111,8 +112,8 @@ pub(crate) struct Results {
     pub(crate) cells: BTreeMap<CellId, CellFacts>,
     groups: BTreeMap<String, Group>,
     operations: BTreeMap<CellId, BTreeMap<u32, Operations>>,
-    /// What this machine's kernel said beside the run.
-    pub(crate) live: Vec<LiveRow>,
+    /// What this machine's kernel said beside the run, or a guest's.
+    pub(crate) live: Live,
     /// What was left out in reading, for people.
     pub(crate) notes: Vec<String>,
 }
@@ -156,7 +157,7 @@ impl Results {
             cells,
             groups,
             operations,
-            live: Vec::new(),
+            live: Live::default(),
             notes: Vec::new(),
         }
     }

@@ -302,6 +302,7 @@ fn completions_know_the_sub_commands_and_help_shows_examples() {
         "export",
         "report",
         "live",
+        "kernels",
         "speed",
         "capture",
         "completions",
@@ -335,10 +336,20 @@ fn live_says_a_figure_or_a_reason_for_every_row() {
         "populate_write",
         "touch",
         "hmm_dmirror",
-        "hmm_module",
+        "hmm_range_fault",
+        "hmm_range_fault_read",
+        "hmm_range_fault_write",
     ] {
         assert!(rows.iter().any(|r| r["source"] == source), "{source}");
     }
+    let launches = |r: &Value| r["ns_by_launch"].as_array().unwrap().len();
+    assert!(rows.iter().all(|r| launches(r) == if r["error"].is_null() { 2 } else { 0 }));
+    let filtered = ["live", "--size", "4MiB", "--launches", "1", "--format", "json", "--filter"];
+    let output = walkbench(&[&filtered[..], &["^mincore/dense_4k/snapshot/all/none$"]].concat());
+    assert_eq!(json(&output)["rows"].as_array().unwrap().len(), 1);
+    let output = walkbench(&[&filtered[..], &["no_such_row"]].concat());
+    assert_eq!(code(&output), Some(2));
+    assert!(stderr(&output).contains("hmm_range_fault/dense_4k/snapshot/512/none"));
     let output = walkbench(&["live", "--size", "5KiB"]);
     assert_eq!(code(&output), Some(2));
     assert!(stderr(&output).contains("a multiple of 2MiB"));

@@ -58,6 +58,21 @@ fn report_md_has_every_question_and_agrees_with_the_results_that_it_names() {
 }
 
 #[test]
+fn methodology_md_agrees_with_the_kernels_that_it_names() {
+    let document = fs::read_to_string(root().join("METHODOLOGY.md")).unwrap();
+    let results = document.lines().find_map(|l| l.strip_prefix("| results | ")?.strip_suffix(" |"));
+    let results = results.expect("the machine of the kernel's own hmm_range_fault");
+    let checked = walkbench(&["report", results, "--splice", "METHODOLOGY.md", "--check"]);
+    assert_eq!(
+        checked.status.code(),
+        Some(0),
+        "make it again: walkbench report {results} --splice METHODOLOGY.md\n{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
+    assert!(document.contains("by hmm_range_fault"), "the kernel's rows are in the table");
+}
+
+#[test]
 fn a_report_has_a_page_charts_and_a_document_that_show_what_there_is() {
     let folder = tempfile::tempdir().unwrap();
     let there = folder.path().join("new/place");

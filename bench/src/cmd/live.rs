@@ -5,11 +5,12 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use regex::Regex;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::interrupt;
-use crate::live::{self, Case, Said};
+use crate::live::{self, Case, Said, word};
 use crate::measure::machine::{Build, Machine};
 use crate::os::mapping::{HUGE_PAGE, PAGE};
 use crate::os::process;
@@ -17,20 +18,21 @@ use crate::output::{self, Format};
 use crate::progress::Progress;
 use crate::record::JSON_SCHEMA;
 use crate::results::LiveFigure;
-use crate::stats::{LEAST_LAUNCHES, estimate};
+use crate::stats::{LEAST_LAUNCHES, Sorted, estimate};
 use crate::tables;
 use workloads::definition::parse_size;
 
 /// Measure this machine's own kernel: snapshots and faults on real memory of this process
 ///
-/// hmm_range_fault can be called by drivers only; pagemap, PAGEMAP_SCAN and mincore walk the same tables, MADV_POPULATE,
-/// a first touch and a COW break take the same faults. Needs no rights. What the kernel lacks or refuses is a row with
-/// the reason.
+/// hmm_range_fault can be called by drivers only: where /dev/walkbench_hmm is there (scripts/kernel/module), it calls it
+/// for this program. Pagemap, PAGEMAP_SCAN and mincore walk the same tables, MADV_POPULATE, a first touch and a COW
+/// break take the same faults; they need no rights. What the kernel lacks or refuses is a row with the reason.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   walkbench live
   walkbench live --size 1GiB --launches 12
+  walkbench live --filter '^hmm_range_fault.*/(all|512)/none'    a row is source/shape/stage/pages a call/churn
   walkbench live --format json | jq '.rows[] | select(.stage == \"fault\")'")]
 pub(crate) struct LiveArgs {
     /// Memory of a row
@@ -39,6 +41,9 @@ pub(crate) struct LiveArgs {
     /// Launches of the process; six at least for intervals that claim something
     #[arg(long, value_name = "N", default_value_t = LEAST_LAUNCHES as u32, value_parser = clap::value_parser!(u32).range(1..=1000))]
     launches: u32,
+    /// Only rows whose source/shape/stage/call pages/churn matches
+    #[arg(long, value_name = "REGEX")]
+    filter: Option<Regex>,
     /// What to print on standard output
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -59,6 +64,10 @@ struct Row {
     case: Case,
     /// Over launches.
     ns_per_page: Option<LiveFigure>,
+    /// Of each launch, in their order.
+    ns_by_launch: Vec<f64>,
+    /// Calls of hmm_range_fault that a collision made void, for each operation: the middle launch's.
+    busy: Option<f64>,
     /// Why there is none.
     error: Option<String>,
 }
@@ -68,7 +77,15 @@ struct Row {
 /// # Errors
 /// Too little memory, or a launch that fails as a whole.
 pub(crate) fn run(args: &LiveArgs) -> Result<ExitCode> {
-    let cases = live::cases();
+    let mut cases = live::cases();
+    if let Some(filter) = &args.filter {
+        cases.retain(|case| filter.is_match(&case.to_string()));
+        if cases.is_empty() {
+            bail!(
+                "--filter {filter}: matches no row; rows are named as hmm_range_fault/dense_4k/snapshot/512/none"
+            );
+        }
+    }
     let bytes = usize::try_from(args.size).context("--size")?;
     if args.launch {
         output::print_json(&live::launch(&cases, bytes))?;
@@ -115,6 +132,7 @@ fn launch(args: &LiveArgs) -> Result<Vec<Said>> {
     let mut command = Command::new(program);
     command
         .args(["live", "--launch", "--size", &format!("{}MiB", args.size >> 20)])
+        .args(args.filter.iter().flat_map(|f| ["--filter", f.as_str()]))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
     process::dies_with_this_thread(&mut command);
@@ -126,32 +144,40 @@ fn launch(args: &LiveArgs) -> Result<Vec<Said>> {
 }
 
 fn row(case: Case, launches: &[Vec<Said>]) -> Row {
-    let mut logs = Vec::new();
+    let (mut ns_by_launch, mut busy) = (Vec::new(), Vec::new());
     let mut error = None;
     for said in launches.iter().flatten().filter(|s| s.case == case) {
-        match &said.ns_per_page {
-            Ok(ns) => logs.push(ns.ln()),
+        match &said.figure {
+            Ok(figure) => {
+                ns_by_launch.push(figure.ns_per_page);
+                busy.extend(figure.busy);
+            }
             Err(reason) => error = Some(reason.clone()),
         }
     }
     // A case that failed once has no figure: its launches would be a choice.
-    let ns_per_page = if error.is_some() { None } else { estimate(&logs).map(LiveFigure::from) };
-    Row { case, ns_per_page, error }
-}
-
-/// The word that a value has in JSON.
-fn word(value: impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|v| Some(v.as_str()?.to_owned())).unwrap_or_default()
+    if error.is_some() {
+        return Row { case, ns_per_page: None, ns_by_launch: Vec::new(), busy: None, error };
+    }
+    let logs: Vec<f64> = ns_by_launch.iter().map(|ns| ns.ln()).collect();
+    let ns_per_page = estimate(&logs).map(LiveFigure::from);
+    Row { case, ns_per_page, ns_by_launch, busy: Sorted::new(busy).map(|b| b.median()), error }
 }
 
 fn text(machine: &Machine, size: u64, rows: &[Row]) -> String {
-    let header = ["shape", "source", "stage", "churn", "ns/page", ""].map(str::to_owned).to_vec();
+    let header =
+        ["shape", "source", "call", "stage", "churn", "busy", "ns/page", ""].map(str::to_owned).to_vec();
     let mut table = tables::table(header);
     let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for Row { case, ns_per_page, error } in rows {
+    for Row { case, ns_per_page, busy, error, .. } in rows {
         let (shape, source) = (word(case.shape), word(case.source));
         if let Some(reason) = error {
-            reasons.entry(reason).or_default().push(format!("{source} of {shape}"));
+            let whats = reasons.entry(reason).or_default();
+            let what = format!("{source} of {shape}");
+            // Call sizes and churn make no reason of their own.
+            if !whats.contains(&what) {
+                whats.push(what);
+            }
             continue;
         }
         let Some(f) = ns_per_page else { continue };
@@ -159,8 +185,10 @@ fn text(machine: &Machine, size: u64, rows: &[Row]) -> String {
             (Some(lo), Some(hi)) => format!("[{}..{}]", tables::number(lo), tables::number(hi)),
             _ => String::new(),
         };
-        let cells = [shape, source, word(case.stage), word(case.churn), tables::number(f.median), interval];
-        table.add_row(cells);
+        let calls = case.call_pages.map_or_else(|| "all".to_owned(), |n| n.to_string());
+        let busy = busy.filter(|b| *b > 0.0).map_or_else(String::new, tables::number);
+        let (stage, churn) = (word(case.stage), word(case.churn));
+        table.add_row([shape, source, calls, stage, churn, busy, tables::number(f.median), interval]);
     }
     let mut text = tables::lines(&table);
     for (reason, what) in reasons {
@@ -173,14 +201,17 @@ fn text(machine: &Machine, size: u64, rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::Figure;
 
     #[test]
     fn a_case_that_failed_once_is_a_row_with_its_reason() {
         let case = live::cases().remove(0);
-        let said = |ns_per_page| vec![Said { case: case.clone(), ns_per_page }];
-        let right = row(case.clone(), &[said(Ok(2.0)), said(Ok(2.0))]);
+        let said = |figure| vec![Said { case: case.clone(), figure }];
+        let two = || said(Ok(Figure { ns_per_page: 2.0, busy: Some(3.0) }));
+        let right = row(case.clone(), &[two(), two()]);
         assert_eq!((right.ns_per_page.unwrap().median, right.error), (2.0, None));
-        let wrong = row(case.clone(), &[said(Ok(2.0)), said(Err("no room".to_owned()))]);
+        assert_eq!((right.ns_by_launch, right.busy), (vec![2.0, 2.0], Some(3.0)));
+        let wrong = row(case.clone(), &[two(), said(Err("no room".to_owned()))]);
         assert!(wrong.ns_per_page.is_none() && wrong.error.as_deref() == Some("no room"));
     }
 

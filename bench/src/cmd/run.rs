@@ -180,6 +180,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
             "cells": run.cells,
             "skips": run.skips,
             "questions": questions::answers(&read),
+            "controls": read.controls(),
         }))?,
         Format::Text => {
             let report = Report::new(&read);
@@ -190,7 +191,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
             };
             let answers = questions::text::answers(report.answers());
             let text = tables::results(&results, &run.skips) + &answers + "\n";
-            output::print(&(text + &beneath::beneath(&job, &results, Harness::of(&results), &page)))?;
+            let controls = read.controls().map(|c| c.to_string());
+            output::print(
+                &(text + &beneath::beneath(&job, &results, Harness::of(&results), controls, &page)),
+            )?;
         }
     }
     written?;

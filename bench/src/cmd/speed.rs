@@ -15,8 +15,10 @@ use crate::record::JSON_SCHEMA;
 use crate::tables;
 
 mod build;
+mod designs;
 mod lines;
 mod scale;
+mod walkers;
 
 use lines::Line;
 
@@ -31,11 +33,15 @@ use lines::Line;
 Examples:
   walkbench speed                    takes half a minute and 2 GiB of memory
   walkbench speed --scale            takes two minutes and, for the last size, 6 GiB
+  walkbench speed --designs          takes two minutes and 2 GiB
   walkbench speed --format json | jq '.lines[] | select(.met == false)'")]
 pub(crate) struct SpeedArgs {
     /// Instead: cost per page from 1 GiB to 1 TiB of 4 KiB entries, and from 10 to 100,000 VMAs in 1 GiB
     #[arg(long)]
     scale: bool,
+    /// Instead: the candidates against the limits and against the designs that they would replace
+    #[arg(long, conflicts_with = "scale")]
+    designs: bool,
     /// Decides tables and the order of turns
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -50,28 +56,38 @@ pub(crate) struct SpeedArgs {
 /// When something cannot be built, or standard output.
 pub(crate) fn run(args: &SpeedArgs) -> Result<ExitCode> {
     interrupt::listen()?;
+    // Before anything is pinned: it counts the processors that there are for this process.
+    let machine = Machine::read();
     let clock = Clock::measure();
-    let duels = if args.scale { scale::duels() } else { lines::duels() };
-    let progress = Progress::new(duels.len() + usize::from(!args.scale));
+    let is_plain = !args.scale && !args.designs;
+    let duels = match (args.scale, args.designs) {
+        (true, _) => scale::duels(),
+        (_, true) => designs::duels(),
+        _ => lines::duels(),
+    };
+    let progress = Progress::new(duels.len() + 1);
     let mut found: Vec<Line> = Vec::new();
     for (i, duel) in duels.iter().enumerate() {
         progress.step(i as u64, &duel.title);
         match duel.run(args.seed, clock) {
             Ok(lines) => found.extend(lines),
             // A machine with less memory has shorter scales.
-            Err(e) if args.scale => found.push(Line::failed(&duel.title, format!("{e:#}"))),
+            Err(e) if !is_plain => found.push(Line::failed(&duel.title, format!("{e:#}"))),
             Err(e) => return Err(e),
         }
         if interrupt::is_asked() {
             break;
         }
     }
-    if !args.scale && !interrupt::is_asked() {
+    if is_plain && !interrupt::is_asked() {
         progress.step(duels.len() as u64, "building");
         found.extend(build::lines(args.seed)?);
     }
+    if args.designs && !interrupt::is_asked() {
+        progress.step(duels.len() as u64, "two walkers");
+        found.extend(walkers::lines(args.seed, clock)?);
+    }
     progress.finish();
-    let machine = Machine::read();
     match args.format {
         Format::Json => {
             output::print_json(&json!({"schema": JSON_SCHEMA, "machine": machine, "lines": found}))?

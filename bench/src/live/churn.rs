@@ -69,6 +69,10 @@ impl Churning {
 }
 
 impl Churn {
+    /// Whether nothing happens.
+    pub(crate) fn is_none(self) -> bool {
+        self == Churn::None
+    }
     fn once(self, mapping: &Mapping, span: Range<usize>) -> io::Result<()> {
         match self {
             Churn::None => Ok(()),

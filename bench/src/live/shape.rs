@@ -31,7 +31,9 @@ pub(crate) enum Shape {
     AfterFork,
     /// The same when the child is gone: a write may keep the page.
     ChildGone,
-    /// Nothing there, huge pages unwanted.
+    /// Nothing there, but the tables that it was in.
+    EmptyTables,
+    /// Nothing there, huge pages unwanted. Nor are tables before the first fault.
     #[serde(rename = "absent_4k")]
     Absent4k,
     /// Nothing there, huge pages wanted.
@@ -43,16 +45,26 @@ pub(crate) enum Shape {
 
 impl Shape {
     /// Those that snapshots look at.
-    pub(super) const SNAPSHOTS: [Shape; 8] = [
+    pub(super) const SNAPSHOTS: [Shape; 9] = [
         Shape::Dense4k,
         Shape::Dense2m,
         Shape::Sparse,
         Shape::ManyVmas,
         Shape::ZeroPage,
         Shape::AfterFork,
+        Shape::EmptyTables,
         Shape::Absent4k,
         Shape::Swapped,
     ];
+
+    /// Whether it wants huge pages.
+    pub(super) fn is_huge(self) -> bool {
+        matches!(self, Shape::Dense2m | Shape::Absent2m)
+    }
+    /// Whether the VMA of the page with this index is read-only.
+    pub(super) fn is_read_only(self, page: usize) -> bool {
+        self == Shape::ManyVmas && (page / STRIPE).is_multiple_of(2)
+    }
 
     /// Makes it of whatever `mapping` holds. What is returned keeps it so.
     ///
@@ -61,42 +73,58 @@ impl Shape {
     pub(super) fn make(self, mapping: &Mapping) -> io::Result<Option<IdleChild>> {
         let all = mapping.all();
         mapping.advise(all.clone(), Advice::DontNeed)?;
-        let huge = matches!(self, Shape::Dense2m | Shape::Absent2m);
-        mapping.advise(all.clone(), if huge { Advice::HugePage } else { Advice::NoHugePage })?;
+        match mapping.advise(all.clone(), if self.is_huge() { Advice::HugePage } else { Advice::NoHugePage })
+        {
+            // A kernel without huge pages knows neither advice.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) && self.is_huge() => {
+                return Err(io::Error::new(
+                    e.kind(),
+                    format!("this kernel has no huge pages (MADV_HUGEPAGE: {e})"),
+                ));
+            }
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
+            advised => advised?,
+        }
         match self {
-            Shape::Dense4k => mapping.write(1),
+            Shape::Dense4k => fill(mapping)?,
             Shape::Dense2m => {
-                mapping.write(1);
-                is_huge(mapping)?;
+                fill(mapping)?;
+                comes_in_huge_pages(mapping)?;
             }
             Shape::Sparse => mapping.write(8),
             Shape::ManyVmas => {
-                mapping.write(1);
-                for first in (0..mapping.len()).step_by(2 * STRIPE * PAGE) {
+                fill(mapping)?;
+                for first in (0..mapping.len()).step_by(STRIPE * PAGE).filter(|f| self.is_read_only(f / PAGE))
+                {
                     mapping.protect(first..first + STRIPE * PAGE, false)?;
                 }
             }
             Shape::ZeroPage => mapping.advise(all, Advice::PopulateRead)?,
             Shape::AfterFork => {
-                mapping.write(1);
+                fill(mapping)?;
                 return IdleChild::fork().map(Some);
             }
             Shape::ChildGone => {
-                mapping.write(1);
+                fill(mapping)?;
                 drop(IdleChild::fork()?);
+            }
+            Shape::EmptyTables => {
+                fill(mapping)?;
+                mapping.advise(all, Advice::DontNeed)?;
             }
             Shape::Absent4k => {}
             Shape::Absent2m => {
                 // Whether they come is only seen by trying.
-                mapping.write(1);
-                is_huge(mapping)?;
+                fill(mapping)?;
+                comes_in_huge_pages(mapping)?;
                 mapping.advise(all, Advice::DontNeed)?;
             }
             Shape::Swapped => {
-                let swaps = fs::read_to_string("/proc/swaps")?;
+                let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
                 if swaps.lines().count() < 2 {
                     return Err(io::Error::other("this machine has no swap (/proc/swaps)"));
                 }
+                // A page of zeros would not be stored.
                 mapping.write(1);
                 mapping.advise(all, Advice::PageOut)?;
             }
@@ -105,8 +133,20 @@ impl Shape {
     }
 }
 
+/// Every page there, as a program that writes to each would have it.
+fn fill(mapping: &Mapping) -> io::Result<()> {
+    match mapping.advise(mapping.all(), Advice::PopulateWrite) {
+        // Before 5.14.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+            mapping.write(1);
+            Ok(())
+        }
+        filled => filled,
+    }
+}
+
 /// Whether the kernel gave huge pages for all of it.
-fn is_huge(mapping: &Mapping) -> io::Result<()> {
+fn comes_in_huge_pages(mapping: &Mapping) -> io::Result<()> {
     let pagemap = File::open("/proc/self/pagemap")?;
     let mut huge = 0;
     let count = |regions: &[Region]| {

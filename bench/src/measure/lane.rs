@@ -189,7 +189,7 @@ impl<B: Backend> Lane<B> {
             let backend = &mut self.backend;
             match share.mirror.refresh_bounded(backend, &request, policy, attempts, walked, &mut |_, _| {}) {
                 Ok(()) => {}
-                Err(Errno::Busy) => walked.collisions.given_up += 1,
+                Err(Errno::Busy | Errno::Intr) => walked.collisions.given_up += 1,
                 Err(e) => return Err(e),
             }
         }

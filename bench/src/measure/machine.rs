@@ -5,6 +5,9 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+/// Behind the processor's name where the kernel is a process on it.
+pub(crate) const IN_USER_MODE_LINUX: &str = " in User Mode Linux";
+
 /// One cache of the first processor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Cache {
@@ -136,7 +139,11 @@ impl Machine {
         };
         let thp = |file: &str| chosen(&word(&format!("/sys/kernel/mm/transparent_hugepage/{file}"))?);
         Machine {
-            cpu_model: field(&cpuinfo, "model name"),
+            cpu_model: field(&cpuinfo, "model name").map(|name| match name.as_str() {
+                // The kernel runs as a process: its processor is the host's.
+                "UML" => brand().unwrap_or_default() + IN_USER_MODE_LINUX,
+                _ => name,
+            }),
             cpu_vendor: field(&cpuinfo, "vendor_id"),
             cpu_family: number("cpu family"),
             cpu_model_number: number("model"),
@@ -216,6 +223,24 @@ fn chosen(choices: &str) -> Option<String> {
     Some(choices.split_once('[')?.1.split_once(']')?.0.to_owned())
 }
 
+/// What the processor calls itself (CPUID 0x80000002 to 4).
+#[cfg(target_arch = "x86_64")]
+fn brand() -> Option<String> {
+    use std::arch::x86_64::__cpuid;
+    if __cpuid(0x8000_0000).eax < 0x8000_0004 {
+        return None;
+    }
+    let leaves = (0x8000_0002..=0x8000_0004).map(__cpuid);
+    let bytes = leaves.flat_map(|r| [r.eax, r.ebx, r.ecx, r.edx]).flat_map(u32::to_le_bytes);
+    let bytes: Vec<u8> = bytes.take_while(|b| *b != 0).collect();
+    Some(String::from_utf8_lossy(&bytes).split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn brand() -> Option<String> {
+    None
+}
+
 fn hypervisor(cpuinfo: &str) -> Option<String> {
     let flags = field(cpuinfo, "flags")?;
     flags.split(' ').any(|f| f == "hypervisor").then(|| {
@@ -258,6 +283,17 @@ mod tests {
         assert!(!machine.line().is_empty() && machine.vcpus > 0);
         assert!(machine.memory_bytes.is_some_and(|b| b > 0));
         assert!(resident_bytes().is_some_and(|b| b > 0));
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn a_processor_says_its_name_itself() {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap();
+        let brand = brand().unwrap();
+        // A kernel copies it, or has a name of its own.
+        assert!(!brand.is_empty() && !brand.contains('\0'), "{brand:?}");
+        let name = field(&cpuinfo, "model name").unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(name == brand || name == "UML", "{name} {brand}");
     }
 
     #[test]

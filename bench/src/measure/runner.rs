@@ -117,8 +117,6 @@ pub(crate) struct Block<'a> {
 pub(crate) struct Outcome {
     /// Its name.
     pub(crate) name: String,
-    /// Whether it is a backend.
-    pub(crate) is_backend: bool,
     /// What the oracle said and what one sweep over fresh state took, for backends that were checked.
     pub(crate) checked: Option<Checked>,
     /// Operations timed together; 0 if none were.
@@ -279,11 +277,8 @@ impl Session<'_> {
     /// # Errors
     /// Only what concerns all members: tables, churn, or the sink.
     pub(crate) fn run(mut self) -> Result<Report> {
-        let outcomes = self.members.iter().map(|m| Outcome {
-            name: m.name().to_owned(),
-            is_backend: m.is_backend(),
-            ..Outcome::default()
-        });
+        let outcomes =
+            self.members.iter().map(|m| Outcome { name: m.name().to_owned(), ..Outcome::default() });
         let mut report = Report { outcomes: outcomes.collect(), ..Report::default() };
         if self.plan.check {
             self.check(&mut report)?;

@@ -163,6 +163,11 @@ impl Scene {
             let range = device.range();
             device.clear(range);
         }
+        if scene.ground.is_some() {
+            // So it has that of the pages that churn frees and takes again.
+            let phys = scene.phys();
+            (0..phys.high_water()).map(Pfn::new).for_each(|f| phys.store_byte(f, 0, phys.load_byte(f, 0)));
+        }
         scene.lay_out();
         scene
     }

@@ -83,7 +83,8 @@ impl Parts {
 pub(crate) struct Collisions {
     /// Times that an operation had to walk again.
     pub(crate) collided: u64,
-    /// Operations that the policy gave up.
+    /// Operations that the policy gave up, or (-EINTR) that went round inside a call of 4.14 to 5.5 until its caller was
+    /// killed.
     pub(crate) given_up: u64,
     /// Pages that were walked in vain; only where stages are timed.
     pub(crate) pages_in_vain: u64,

@@ -146,7 +146,7 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Timed<B, T, C> {
         self.ends();
         collisions.add(&outside.collisions);
         match done {
-            Err(Errno::Busy) => {
+            Err(Errno::Busy | Errno::Intr) => {
                 collisions.given_up += 1;
                 Ok(())
             }

@@ -11,8 +11,10 @@ use crate::tables;
 
 /// Answers a question of that kind.
 pub(super) fn answer(question: &Question, results: &Results, command: String) -> Answer {
-    let findings: Vec<Finding> = question.besides.iter().map(|b| finding(question, b, results)).collect();
-    let first = findings.iter().find(|f| f.verdict != Verdict::NotMeasured).or(findings.first());
+    let mut findings: Vec<Finding> = question.besides.iter().map(|b| finding(question, b, results)).collect();
+    // Few kernels say everything: what was measured comes first, and its first row is the answer.
+    findings.sort_by_key(|f| f.verdict == Verdict::NotMeasured);
+    let first = findings.first();
     let verdict = first.map_or(Verdict::NotMeasured, |f| f.verdict);
     let command = format!("walkbench live --format json; {command}");
     let said = first.map_or("Not measured.", |f| f.sentence.as_str());
@@ -39,6 +41,7 @@ pub(super) fn answer(question: &Question, results: &Results, command: String) ->
 
 fn finding(question: &Question, beside: &Beside, results: &Results) -> Finding {
     let headline = point(question, beside, results);
+    let kernel = results.live.guest.as_deref().unwrap_or("this machine's kernel");
     let sentence = headline.as_ref().map_or_else(
         || "Not measured.".to_owned(),
         |p| {
@@ -46,7 +49,7 @@ fn finding(question: &Question, beside: &Beside, results: &Results) -> Finding {
             let ends = p.effect.lo.zip(p.effect.hi);
             let ends = ends.map(|(lo, hi)| format!(" ({}..{})", tables::number(lo), tables::number(hi)));
             format!(
-                "For {} this machine's kernel takes {} ns a page ({}), {}{} times the model's {} ({}).",
+                "For {} {kernel} takes {} ns a page ({}), {}{} times the model's {} ({}).",
                 beside.title,
                 figure(p.a_value),
                 beside.source,
@@ -74,14 +77,16 @@ fn point(question: &Question, beside: &Beside, results: &Results) -> Option<Poin
         r.source == beside.source
             && r.shape == beside.shape
             && r.stage == beside.stage
+            && r.call_pages == beside.call_pages
             && ["", "none"].contains(&r.churn.as_str())
     };
-    let kernel = results.live.iter().find(is_row)?.ns_per_page?;
+    let kernel = results.live.rows.iter().find(is_row)?.ns_per_page?;
     let cell = CellId::parse(&beside.cell)?;
     let model = results.level(&cell, Metric::Whole)?;
     let effect = ratio(&kernel, &model)?;
+    let calls = beside.call_pages.map_or_else(String::new, |n| format!(", {n} a call"));
     Some(Point {
-        a: format!("kernel: {}, {}, {}", beside.source, beside.shape, beside.stage),
+        a: format!("kernel: {}, {}, {}{}", beside.source, beside.shape, beside.stage, calls),
         b: Some(beside.cell.clone()),
         x: None,
         a_value: Some(kernel.median),
@@ -128,6 +133,7 @@ mod tests {
             source: beside.source.clone(),
             shape: beside.shape.clone(),
             stage: beside.stage.clone(),
+            call_pages: beside.call_pages,
             churn: churn.to_owned(),
             ns_per_page: Some(LiveFigure {
                 median,
@@ -137,7 +143,7 @@ mod tests {
             }),
             error: None,
         };
-        results.live = vec![row("zap", 99.0), row("none", 10.0)];
+        results.live.rows = vec![row("zap", 99.0), row("none", 10.0)];
         let with = super::super::answer::answer(question, &results);
         let effect = with.effect.unwrap();
         assert!(
@@ -147,5 +153,32 @@ mod tests {
         );
         assert!(effect.lo.unwrap() < 4.5 && effect.hi.unwrap() > 5.5, "both intervals: {effect:?}");
         assert_eq!(effect.launches, 6);
+    }
+
+    #[test]
+    fn what_the_kernel_did_not_say_stands_behind_what_it_said() {
+        let question = questions().iter().find(|q| q.id == "kernel").unwrap();
+        let last = question.besides.last().unwrap();
+        let mut results = Made::new(&[(&last.cell, 2.0)]).results();
+        results.live.rows = vec![LiveRow {
+            source: last.source.clone(),
+            shape: last.shape.clone(),
+            stage: last.stage.clone(),
+            churn: "none".to_owned(),
+            call_pages: last.call_pages,
+            ns_per_page: Some(LiveFigure { median: 9.0, lo: None, hi: None, launches: 1 }),
+            error: None,
+        }];
+        let answer = super::super::answer::answer(question, &results);
+        assert_eq!(answer.findings[0].title, last.title);
+        assert!(answer.findings[1..].iter().all(|f| f.verdict == Verdict::NotMeasured));
+        assert!(answer.answer.contains(&last.title), "{}", answer.answer);
+        assert!(answer.answer.contains("this machine's kernel"));
+        results.live.guest = Some("Linux 6.12 in User Mode Linux".to_owned());
+        let guest = super::super::answer::answer(question, &results).answer;
+        assert!(guest.contains("Linux 6.12 in User Mode Linux takes"), "{guest}");
+        // Another call size is another row.
+        results.live.rows[0].call_pages = Some(3);
+        assert_eq!(super::super::answer::answer(question, &results).verdict, Verdict::NotMeasured);
     }
 }

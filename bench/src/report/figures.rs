@@ -124,7 +124,7 @@ impl Maker<'_> {
         }
         let x = Scale { label: "ratio of the two sides".to_owned(), is_log: true, ticks: Vec::new() };
         let body = Body::Ranges(Ranges { x, rows, is_bars: false, percent: Some(self.question.percent) });
-        let place = if self.question.besides.is_empty() { "" } else { "this machine's kernel / the model" };
+        let place = if self.question.besides.is_empty() { "" } else { "the kernel / the model" };
         self.push("Every comparison at its own place", place, body, left_out);
     }
 }

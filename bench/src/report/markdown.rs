@@ -263,12 +263,13 @@ fn besides(answer: &Answer) -> String {
     let mut text =
         "| | kernel, ns a page | model, ns a page | kernel / model | |\n|---|---:|---:|---:|---|\n"
             .to_owned();
+    let figure = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), tables::number);
+    let mut missing = Vec::new();
     for finding in &answer.findings {
         let Some(p) = &finding.headline else {
-            text += &format!("| {} | - | - | - | not measured |\n", escape(&finding.title));
+            missing.push(finding.title.as_str());
             continue;
         };
-        let figure = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), tables::number);
         let sides = [Some(p.a.as_str()), p.b.as_deref()].map(|s| s.unwrap_or_default().to_owned()).join("; ");
         text += &format!(
             "| {} | {} | {} | {} | {} |\n",
@@ -277,6 +278,36 @@ fn besides(answer: &Answer) -> String {
             figure(p.b_value),
             escape(&ratio(&p.effect)),
             escape(&plain(&sides))
+        );
+    }
+    if !missing.is_empty() {
+        text += &format!("\nNot measured: {}.\n", escape(&missing.join("; ")));
+    }
+    text + &in_snapshots(answer)
+}
+
+/// Faults in units of the first snapshot, where hmm_range_fault itself took both: what a page that must fault costs in
+/// pages that need not.
+fn in_snapshots(answer: &Answer) -> String {
+    let of_hmm = |p: &&Point| p.a.starts_with("kernel: hmm_range_fault");
+    let points: Vec<(&str, &Point)> = answer
+        .findings
+        .iter()
+        .filter_map(|f| Some((f.title.as_str(), f.headline.as_ref().filter(of_hmm)?)))
+        .collect();
+    let Some((unit, snapshot)) = points.first().filter(|(_, p)| p.a.contains("snapshot")) else {
+        return String::new();
+    };
+    let mut text = format!("\n| in units of {} | kernel | model |\n|---|---:|---:|\n", escape(unit));
+    let times = |a: Option<f64>, b: Option<f64>| {
+        a.zip(b).map_or_else(|| "-".to_owned(), |(a, b)| tables::number(a / b))
+    };
+    for (title, p) in &points[1..] {
+        text += &format!(
+            "| {} | {} | {} |\n",
+            escape(title),
+            times(p.a_value, snapshot.a_value),
+            times(p.b_value, snapshot.b_value)
         );
     }
     text

@@ -125,7 +125,7 @@ pub struct Call<'a> {
 
 /// Consecutive restarts at one page after which a call counts as spinning for ever. Other threads can undo a fault
 /// only so often.
-const SPINS: u32 = 100;
+const SPINS: u32 = 1 << 14;
 
 /// Why a walk ended early.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,13 @@ fn line(name: &str, text: &str) -> String {
 }
 
 /// The lines.
-pub(super) fn beneath(job: &Job, results: &[GroupResult], harness: Option<Harness>, page: &str) -> String {
+pub(super) fn beneath(
+    job: &Job,
+    results: &[GroupResult],
+    harness: Option<Harness>,
+    controls: Option<String>,
+    page: &str,
+) -> String {
     let run = &job.run;
     let mut spreads: Vec<f64> = results
         .iter()
@@ -58,6 +64,9 @@ pub(super) fn beneath(job: &Job, results: &[GroupResult], harness: Option<Harnes
                 cells + marked
             ),
         );
+    }
+    if let Some(controls) = controls {
+        text += &line("controls", &controls);
     }
     text += &line("clock", &format!("{:.1} ns a reading, taken off", run.clock_cost_ps as f64 / 1000.0));
     text += &line("counters", &counters(&job.lines));

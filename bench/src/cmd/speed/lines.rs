@@ -75,33 +75,42 @@ impl Line {
 
 /// What a line is measured against.
 #[derive(Clone, Copy, Debug)]
-enum Against {
+pub(super) enum Against {
     Limit(Limit),
+    Design(&'static str),
     Zeroing,
     Copying,
 }
 
-/// Backends against a limit on one footprint.
+/// Backends against a limit, or another backend, on one footprint.
 #[derive(Clone, Debug)]
 pub(super) struct Duel {
     /// What is compared.
     pub(super) title: String,
-    shape: ShapeSpec,
-    size_bytes: u64,
-    request: RequestKind,
+    pub(super) shape: ShapeSpec,
+    pub(super) size_bytes: u64,
+    pub(super) request: RequestKind,
     /// Pages a call; all of them at once if none.
-    call_pages: Option<u64>,
-    against: Against,
-    unit: &'static str,
-    goal: f64,
+    pub(super) call_pages: Option<u64>,
+    /// Calls, or whole operations with what the consumer does.
+    pub(super) what: What,
+    pub(super) who: &'static [&'static str],
+    pub(super) against: Against,
+    pub(super) unit: &'static str,
+    /// None where the figure is only stated.
+    pub(super) goal: Option<f64>,
+    /// How many times less it costs, not how many times more.
+    pub(super) is_gain: bool,
+    /// Instead of the command's.
+    pub(super) seed: Option<u64>,
 }
 
 /// Backends that the goals are about.
-const WHO: [&str; 2] = ["fixed_flags", "map_order"];
+const WHO: &[&str] = &["fixed_flags", "map_order"];
 /// 32,768 pages: 256 KiB of entries and as much of slots, half of a 1 MiB second-level cache.
-const IN_L2: u64 = 128 << 20;
+pub(super) const IN_L2: u64 = 128 << 20;
 /// 8,388,608 pages: 64 MiB of entries and as much of slots, four times a 32 MiB third-level cache.
-const IN_MEMORY: u64 = 32 << 30;
+pub(super) const IN_MEMORY: u64 = 32 << 30;
 /// What faults zero or copy: more than the caches hold.
 const FAULTED: u64 = 256 << 20;
 
@@ -117,9 +126,13 @@ pub(super) fn duels() -> Vec<Duel> {
                 size_bytes,
                 request,
                 call_pages: None,
+                what: What::Call,
+                who: WHO,
                 against,
                 unit,
-                goal,
+                goal: Some(goal),
+                is_gain: false,
+                seed: None,
             });
         };
         let decode = Against::Limit(Limit::Decode);
@@ -135,9 +148,13 @@ pub(super) fn duels() -> Vec<Duel> {
         size_bytes: FAULTED,
         request: RequestKind::FaultWrite,
         call_pages: Some(512),
+        what: What::Call,
+        who: WHO,
         against,
         unit,
-        goal: 3.0,
+        goal: Some(3.0),
+        is_gain: false,
+        seed: None,
     };
     let absent = ShapeSpec::Absent4k { tables: AbsentTables::Empty };
     let forked = ShapeSpec::AfterFork { run_pages: 1, broken_permille: 0, memory: Memory::Data };
@@ -155,9 +172,13 @@ impl Duel {
             size_bytes,
             request: RequestKind::Snapshot,
             call_pages: Some(512),
+            what: What::Call,
+            who: WHO,
             against: Against::Limit(Limit::Decode),
             unit: "x decode",
-            goal,
+            goal: Some(goal),
+            is_gain: false,
+            seed: None,
         }
     }
     /// Measures it.
@@ -166,6 +187,7 @@ impl Duel {
     /// When the tables cannot be built.
     pub(super) fn run(&self, seed: u64, clock: Clock) -> Result<Vec<Line>> {
         let call_pages = self.call_pages.unwrap_or(self.size_bytes >> 12);
+        let seed = self.seed.unwrap_or(seed);
         let recipe = Recipe {
             shape: self.shape.clone(),
             size_bytes: self.size_bytes,
@@ -178,9 +200,12 @@ impl Duel {
         let mut stage = Stage::new(recipe, None).map_err(|e| anyhow!(e).context(self.title.clone()))?;
         let make = MakeMember::plain(call_pages, clock);
         let mut members: Vec<Box<dyn Member>> =
-            WHO.iter().filter_map(|id| backends::dispatch(id, make.clone())).collect();
+            self.who.iter().filter_map(|id| backends::dispatch(id, make.clone())).collect();
         let limit: Box<dyn Member> = match self.against {
             Against::Limit(limit) => Box::new(LimitMember::new(limit, call_pages, clock)),
+            Against::Design(id) => {
+                backends::dispatch(id, make).ok_or_else(|| anyhow!("{id}: no such backend"))?
+            }
             Against::Zeroing => Box::new(FrameMember::zeroing(clock)),
             Against::Copying => Box::new(FrameMember::copying(clock)),
         };
@@ -191,7 +216,7 @@ impl Duel {
             min_rounds: 9,
             max_rounds: 64,
             block: Duration::from_micros(500),
-            mix: Mix::Only(What::Call),
+            mix: Mix::Only(self.what),
             check: true,
             calls_multiple: 1,
             seed,
@@ -228,17 +253,18 @@ impl Duel {
             stop: &interrupt::is_asked,
         }
         .run()?;
-        let clean = Clean::of(&samples, What::Call);
-        let lines = report.outcomes.iter().filter(|o| o.is_backend).map(|o| {
-            let value = clean.ratio(&o.name, &limit_name);
+        let clean = Clean::of(&samples, self.what);
+        let lines = report.outcomes.iter().filter(|o| self.who.contains(&o.name.as_str())).map(|o| {
+            let (own, other) = (o.name.as_str(), limit_name.as_str());
+            let value = if self.is_gain { clean.ratio(other, own) } else { clean.ratio(own, other) };
             Line {
                 what: self.title.clone(),
                 who: o.name.clone(),
                 value,
                 unit: self.unit,
-                goal: Some(self.goal),
-                more_is_better: false,
-                met: value.map(|v| v.median <= self.goal),
+                goal: self.goal,
+                more_is_better: self.is_gain,
+                met: value.zip(self.goal).map(|(v, goal)| (v.median >= goal) == self.is_gain),
                 ns_per_page: clean.ns_per_page(&o.name),
                 limit_ns_per_page: clean.ns_per_page(&limit_name),
                 noisy: clean.is_noisy(),

@@ -1,0 +1,230 @@
+//! The door to `/dev/walkbench_hmm` (scripts/kernel/module): hmm_range_fault on memory of this process, timed by the
+//! kernel.
+#![allow(unsafe_code)] // reason: an ioctl with a pointer to a struct has no safe wrapper in libc or std
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use super::mapping::{Mapping, PAGE};
+
+/// Where the device is.
+pub(crate) const PATH: &str = "/dev/walkbench_hmm";
+/// The version of the protocol that this program speaks: `WALKBENCH_HMM_VERSION`.
+const VERSION: u32 = 1;
+
+/// Bits of an answer: the page is there.
+pub(crate) const VALID: u8 = 1;
+/// And may be written.
+pub(crate) const WRITE: u8 = 2;
+/// An answer's order of the mapping starts here.
+pub(crate) const ORDER_SHIFT: u32 = 3;
+
+/// `WALKBENCH_HMM_SNAPSHOT`, `WALKBENCH_HMM_DEFAULT`.
+const SNAPSHOT: u32 = 0;
+const DEFAULT: u32 = 1;
+/// `WALKBENCH_HMM_REQ_FAULT`, `WALKBENCH_HMM_REQ_WRITE`.
+const REQ_FAULT: u32 = 1;
+const REQ_WRITE: u32 = 2;
+
+/// `struct walkbench_hmm_walk`.
+#[repr(C)]
+#[derive(Default)]
+struct Walk {
+    addr: u64,
+    nr_pages: u64,
+    call_pages: u64,
+    wishes: u64,
+    answers: u64,
+    ns: u64,
+    repeats: u32,
+    mode: u32,
+    default_flags: u32,
+    result: i32,
+    calls: u64,
+    busy: u64,
+}
+
+const _: () = assert!(size_of::<Walk>() == 80 && align_of::<Walk>() == 8);
+
+/// `_IOC(direction, 'w', number, size)`: 1 writes, 2 reads, seen from here.
+const fn request(direction: u32, number: u32, size: usize) -> libc::Ioctl {
+    (direction << 30 | (size as u32) << 16 | (b'w' as u32) << 8 | number) as libc::Ioctl
+}
+
+/// `WALKBENCH_HMM_GET_VERSION`, `WALKBENCH_HMM_WALK`.
+const GET_VERSION: libc::Ioctl = request(2, 0xa0, size_of::<u32>());
+const WALK: libc::Ioctl = request(1 | 2, 0xa1, size_of::<Walk>());
+
+/// What is asked of every page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Say what is there.
+    Snapshot,
+    /// It must be readable.
+    FaultRead,
+    /// It must be writable.
+    FaultWrite,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walked {
+    /// Calls of hmm_range_fault.
+    pub(crate) calls: u64,
+    /// Of those, how many a collision made void.
+    pub(crate) busy: u64,
+}
+
+/// The device, open, of the version that this program speaks.
+#[derive(Debug)]
+pub(crate) struct Device(File);
+
+impl Device {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// No device, no permission, another device of that name, another version; each with what to do.
+    pub(crate) fn open() -> io::Result<Device> {
+        Device::open_at(PATH)
+    }
+    fn open_at(path: &str) -> io::Result<Device> {
+        let refused = |e: io::Error| {
+            let then = match e.kind() {
+                io::ErrorKind::NotFound => {
+                    "scripts/kernel/module has the module; scripts/kernel/run.sh a kernel with it"
+                }
+                io::ErrorKind::PermissionDenied => "its owner may open it: run as root, or chown it",
+                _ => "expected the device of scripts/kernel/module",
+            };
+            io::Error::new(e.kind(), format!("{path}: {e}; {then}"))
+        };
+        let device = Device(File::open(path).map_err(refused)?);
+        let mut version = 0u32;
+        // SAFETY: the request number says that 4 bytes are written, to a number of 4 bytes borrowed for the call. Any other
+        // file answers ENOTTY and writes nothing.
+        let said = unsafe { libc::ioctl(device.0.as_raw_fd(), GET_VERSION, &raw mut version) };
+        if said != 0 {
+            return Err(refused(io::Error::last_os_error()));
+        }
+        if version != VERSION {
+            let other = format!(
+                "{path}: speaks version {version}, this program {VERSION}; load the module of this version"
+            );
+            return Err(io::Error::other(other));
+        }
+        Ok(device)
+    }
+
+    /// Mirrors all of `mapping` once for each of `ns`, in calls of `call_pages` pages (0: in one), and says how many
+    /// nanoseconds each took: read_begin, mmap lock, hmm_range_fault, read_retry, again after a collision. `answers`
+    /// gets a byte a page of the last one.
+    ///
+    /// # Errors
+    /// The kernel's, or what hmm_range_fault returned.
+    pub(crate) fn walk(
+        &self,
+        mapping: &Mapping,
+        request: Request,
+        call_pages: u64,
+        ns: &mut [u64],
+        answers: &mut [u8],
+    ) -> io::Result<Walked> {
+        assert_eq!(answers.len(), mapping.len() / PAGE);
+        let (mode, default_flags) = match request {
+            Request::Snapshot => (SNAPSHOT, 0),
+            Request::FaultRead => (DEFAULT, REQ_FAULT),
+            Request::FaultWrite => (DEFAULT, REQ_FAULT | REQ_WRITE),
+        };
+        let mut walk = Walk {
+            addr: mapping.start() as u64,
+            nr_pages: answers.len() as u64,
+            call_pages,
+            answers: answers.as_mut_ptr().expose_provenance() as u64,
+            ns: ns.as_mut_ptr().expose_provenance() as u64,
+            repeats: u32::try_from(ns.len()).unwrap_or(u32::MAX),
+            mode,
+            default_flags,
+            ..Walk::default()
+        };
+        // SAFETY: the request number says that 80 bytes are read and written, the size of `Walk`, which is laid out as the
+        // kernel's and borrowed for the call. The kernel writes nr_pages bytes to `answers` and repeats numbers to `ns`,
+        // as long as that and borrowed too. Faults it takes in `mapping` change none of its bytes.
+        let said = unsafe { libc::ioctl(self.0.as_raw_fd(), WALK, &raw mut walk) };
+        if said != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if walk.result != 0 {
+            let e = io::Error::from_raw_os_error(-walk.result);
+            return Err(io::Error::new(e.kind(), format!("hmm_range_fault: {e}")));
+        }
+        Ok(Walked { calls: walk.calls, busy: walk.busy })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    const HEADER: &str = include_str!("../../../scripts/kernel/module/walkbench_hmm.h");
+
+    /// `name`, and the number behind it.
+    fn constant(name: &str) -> u64 {
+        let value = HEADER.lines().find_map(|l| l.strip_prefix(&format!("#define {name} "))).unwrap();
+        value.split_whitespace().next().unwrap().trim_end_matches('U').parse().unwrap()
+    }
+
+    #[test]
+    fn the_struct_is_laid_out_as_the_headers() {
+        macro_rules! fields {
+            ($($field:ident: $t:ty),*) => { [$((stringify!($field), offset_of!(Walk, $field), size_of::<$t>())),*] };
+        }
+        let mine = fields! {
+            addr: u64, nr_pages: u64, call_pages: u64, wishes: u64, answers: u64, ns: u64, repeats: u32, mode: u32,
+            default_flags: u32, result: i32, calls: u64, busy: u64
+        };
+        let body = HEADER.split_once("struct walkbench_hmm_walk {").unwrap().1.split_once('}').unwrap().0;
+        // Every field is as long as it is aligned, so offsets are sums.
+        let mut offset = 0;
+        let fields = body.lines().filter_map(|l| l.trim().split_once(';')).map(|(field, _)| {
+            let (kind, name) = field.split_once(' ').unwrap();
+            let size: usize = kind.trim_start_matches("__u").trim_start_matches("__s").parse().unwrap();
+            offset += size / 8;
+            (name, offset - size / 8, size / 8)
+        });
+        assert_eq!(fields.collect::<Vec<_>>(), mine);
+        assert_eq!(offset, size_of::<Walk>());
+    }
+
+    #[test]
+    fn numbers_are_the_headers() {
+        for (name, value) in [
+            ("VERSION", VERSION),
+            ("SNAPSHOT", SNAPSHOT),
+            ("DEFAULT", DEFAULT),
+            ("REQ_FAULT", REQ_FAULT),
+            ("REQ_WRITE", REQ_WRITE),
+            ("VALID", VALID.into()),
+            ("WRITE", WRITE.into()),
+            ("ORDER_SHIFT", ORDER_SHIFT),
+        ] {
+            assert_eq!(constant(&format!("WALKBENCH_HMM_{name}")), u64::from(value), "{name}");
+        }
+        assert!(HEADER.contains("GET_VERSION _IOR('w', 0xa0, __u32)"));
+        assert!(HEADER.contains("WALK _IOWR('w', 0xa1, struct walkbench_hmm_walk)"));
+        assert_eq!((GET_VERSION, WALK), (0x8004_77a0 as libc::Ioctl, 0xc050_77a1 as libc::Ioctl));
+    }
+
+    #[test]
+    fn what_is_no_such_device_is_refused_with_what_to_do() {
+        let missing = Device::open_at("/dev/walkbench_nothing").unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(
+            missing.to_string().contains("/dev/walkbench_nothing: ")
+                && missing.to_string().contains("scripts/kernel")
+        );
+        let other = Device::open_at("/dev/null").unwrap_err();
+        assert!(other.to_string().contains("expected the device of scripts/kernel/module"), "{other}");
+    }
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/walkbench_hmm: hmm_range_fault() on the memory of the program that asks, timed in the kernel.
+ *
+ * A request is a range of current->mm. It is mirrored as a driver would do it (Documentation/mm/hmm.rst): read_begin,
+ * the mmap lock, hmm_range_fault, read_retry under the driver's lock, again after a collision. No device stands behind
+ * it, so nothing is programmed, and nothing of a mirror outlives the request.
+ *
+ * What the caller gets to see of a page is what its own accesses would show it: present, writable, the order of the
+ * mapping. Page frame numbers stay in the kernel. Everything in a request is untrusted.
+ */
+#include <linux/errno.h>
+#include <linux/fs.h>
+#include <linux/hmm.h>
+#include <linux/jiffies.h>
+#include <linux/kernel.h>
+#include <linux/ktime.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/overflow.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "walkbench_hmm.h"
+
+static_assert(sizeof(struct walkbench_hmm_walk) == 80);
+
+/* As much of a driver as a mirror needs. */
+struct mirror {
+	struct mmu_interval_notifier notifier;
+	struct mutex lock; /* the driver's lock: orders its page table against invalidations */
+};
+
+/* A request as it is worked on. */
+struct request {
+	struct walkbench_hmm_walk walk;
+	struct mirror mirror;
+	struct hmm_range range;
+	unsigned long *pfns; /* nr_pages */
+	u8 *bytes; /* nr_pages: the wishes, later the answers; NULL if there are neither */
+	u64 *ns; /* repeats */
+};
+
+static bool invalidate(struct mmu_interval_notifier *notifier, const struct mmu_notifier_range *range,
+		       unsigned long cur_seq)
+{
+	struct mirror *mirror = container_of(notifier, struct mirror, notifier);
+
+	if (mmu_notifier_range_blockable(range))
+		mutex_lock(&mirror->lock);
+	else if (!mutex_trylock(&mirror->lock))
+		return false;
+	mmu_interval_set_seq(notifier, cur_seq);
+	mutex_unlock(&mirror->lock);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops mirror_ops = { .invalidate = invalidate };
+
+static unsigned long to_hmm_flags(u32 wish)
+{
+	return (wish & WALKBENCH_HMM_REQ_FAULT ? HMM_PFN_REQ_FAULT : 0) |
+	       (wish & WALKBENCH_HMM_REQ_WRITE ? HMM_PFN_REQ_WRITE : 0);
+}
+
+static u8 to_answer(unsigned long pfn)
+{
+	u8 answer = (pfn & HMM_PFN_VALID ? WALKBENCH_HMM_VALID : 0) |
+		    (pfn & HMM_PFN_WRITE ? WALKBENCH_HMM_WRITE : 0) |
+		    (pfn & HMM_PFN_ERROR ? WALKBENCH_HMM_ERROR : 0);
+
+	return answer | (u8)(hmm_pfn_to_map_order(pfn) << WALKBENCH_HMM_ORDER_SHIFT);
+}
+
+/* The answer of a call overwrote what stood in the array: a call needs its wishes anew, a second try too. */
+static void prepare(struct request *r, size_t first, size_t nr)
+{
+	size_t i;
+
+	if (r->walk.mode != WALKBENCH_HMM_WISHES)
+		return;
+	for (i = first; i < first + nr; i++)
+		r->pfns[i] = to_hmm_flags(r->bytes[i]);
+}
+
+/* One call of the driver: the canonical loop. Drivers give up after HMM_RANGE_DEFAULT_TIMEOUT, so does this. */
+static int mirror_call(struct request *r)
+{
+	unsigned long timeout = jiffies + msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
+	struct hmm_range *range = &r->range;
+	struct mm_struct *mm = current->mm;
+	size_t first = (range->start - r->walk.addr) >> PAGE_SHIFT;
+	size_t nr = (range->end - range->start) >> PAGE_SHIFT;
+	bool collided;
+	int ret;
+
+	do {
+		if (signal_pending(current))
+			return -EINTR;
+		prepare(r, first, nr);
+		range->notifier_seq = mmu_interval_read_begin(range->notifier);
+		mmap_read_lock(mm);
+		ret = hmm_range_fault(range);
+		mmap_read_unlock(mm);
+		r->walk.calls++;
+		collided = ret == -EBUSY;
+		if (!ret) {
+			mutex_lock(&r->mirror.lock);
+			collided = mmu_interval_read_retry(range->notifier, range->notifier_seq);
+			/* Else a driver would program its device here. */
+			mutex_unlock(&r->mirror.lock);
+		}
+		if (!collided)
+			return ret;
+		r->walk.busy++;
+		cond_resched();
+	} while (time_before(jiffies, timeout));
+	return -EBUSY;
+}
+
+/* All of the range once. */
+static int mirror_range(struct request *r)
+{
+	unsigned long start = r->walk.addr, end = start + (r->walk.nr_pages << PAGE_SHIFT);
+	int ret;
+
+	for (; start < end; start = r->range.end) {
+		/* No overflow: call_pages is no more than nr_pages, and end was checked. */
+		r->range.start = start;
+		r->range.end = start + min_t(unsigned long, r->walk.call_pages << PAGE_SHIFT, end - start);
+		r->range.hmm_pfns = r->pfns + ((start - r->walk.addr) >> PAGE_SHIFT);
+		ret = mirror_call(r);
+		if (ret)
+			return ret;
+		cond_resched();
+	}
+	return 0;
+}
+
+/* Whether a request can be worked on; nothing was allocated yet. */
+static int check(struct walkbench_hmm_walk *walk)
+{
+	const u32 known = WALKBENCH_HMM_REQ_FAULT | WALKBENCH_HMM_REQ_WRITE;
+	u64 end;
+
+	if (!walk->nr_pages || walk->nr_pages > WALKBENCH_HMM_MAX_PAGES)
+		return -EINVAL;
+	if (!walk->repeats || walk->repeats > WALKBENCH_HMM_MAX_REPEATS)
+		return -EINVAL;
+	if (walk->addr & ~PAGE_MASK || check_add_overflow(walk->addr, walk->nr_pages << PAGE_SHIFT, &end) ||
+	    end > TASK_SIZE)
+		return -EINVAL;
+	if (walk->mode > WALKBENCH_HMM_WISHES || walk->default_flags & ~known)
+		return -EINVAL;
+	if (walk->mode == WALKBENCH_HMM_SNAPSHOT && walk->default_flags)
+		return -EINVAL;
+	if ((walk->mode == WALKBENCH_HMM_WISHES) != !!walk->wishes)
+		return -EINVAL;
+	if (!walk->call_pages || walk->call_pages > walk->nr_pages)
+		walk->call_pages = walk->nr_pages;
+	return 0;
+}
+
+static int fill_wishes(struct request *r)
+{
+	if (!r->walk.wishes)
+		return 0;
+	return copy_from_user(r->bytes, u64_to_user_ptr(r->walk.wishes), r->walk.nr_pages) ? -EFAULT : 0;
+}
+
+static int give_answers(struct request *r)
+{
+	size_t i;
+
+	/* A call that failed leaves wishes and answers mixed in its array. */
+	if (r->walk.answers && !r->walk.result) {
+		for (i = 0; i < r->walk.nr_pages; i++)
+			r->bytes[i] = to_answer(r->pfns[i]);
+		if (copy_to_user(u64_to_user_ptr(r->walk.answers), r->bytes, r->walk.nr_pages))
+			return -EFAULT;
+	}
+	if (r->walk.ns &&
+	    copy_to_user(u64_to_user_ptr(r->walk.ns), r->ns, array_size(r->walk.repeats, sizeof(*r->ns))))
+		return -EFAULT;
+	return 0;
+}
+
+static int mirror_repeatedly(struct request *r)
+{
+	struct walkbench_hmm_walk *walk = &r->walk;
+	int ret;
+	u32 i;
+
+	mutex_init(&r->mirror.lock);
+	ret = mmu_interval_notifier_insert(&r->mirror.notifier, current->mm, walk->addr,
+					   walk->nr_pages << PAGE_SHIFT, &mirror_ops);
+	if (ret)
+		return ret;
+	r->range = (struct hmm_range) {
+		.notifier = &r->mirror.notifier,
+		.default_flags = to_hmm_flags(walk->default_flags),
+		.pfn_flags_mask = walk->mode == WALKBENCH_HMM_WISHES ?
+					  HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE : 0,
+		.dev_private_owner = &r->mirror, /* owns no page: a device's pages come back or are none */
+	};
+	for (i = 0; i < walk->repeats && !ret; i++) {
+		u64 start = ktime_get_ns();
+
+		ret = mirror_range(r);
+		r->ns[i] = ktime_get_ns() - start;
+	}
+	mmu_interval_notifier_remove(&r->mirror.notifier);
+	/* What hmm_range_fault says of the memory is an answer; that the caller was interrupted is none. */
+	walk->result = ret;
+	return ret == -EINTR ? ret : 0;
+}
+
+static long walk_ioctl(void __user *arg)
+{
+	const gfp_t gfp = GFP_KERNEL_ACCOUNT;
+	struct request *r;
+	long ret;
+
+	r = kzalloc(sizeof(*r), gfp);
+	if (!r)
+		return -ENOMEM;
+	ret = -EFAULT;
+	if (copy_from_user(&r->walk, arg, sizeof(r->walk)))
+		goto out;
+	ret = check(&r->walk);
+	if (ret)
+		goto out;
+	r->walk.calls = 0;
+	r->walk.busy = 0;
+	ret = -ENOMEM;
+	r->ns = kvcalloc(r->walk.repeats, sizeof(*r->ns), gfp);
+	r->pfns = kvcalloc(r->walk.nr_pages, sizeof(*r->pfns), gfp);
+	if (!r->ns || !r->pfns)
+		goto out;
+	if (r->walk.wishes || r->walk.answers) {
+		r->bytes = kvzalloc(r->walk.nr_pages, gfp);
+		if (!r->bytes)
+			goto out;
+	}
+	ret = fill_wishes(r);
+	if (!ret)
+		ret = mirror_repeatedly(r);
+	if (!ret)
+		ret = give_answers(r);
+	if (!ret && copy_to_user(arg, &r->walk, sizeof(r->walk)))
+		ret = -EFAULT;
+out:
+	kvfree(r->bytes);
+	kvfree(r->pfns);
+	kvfree(r->ns);
+	kfree(r);
+	return ret;
+}
+
+static long walkbench_hmm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	void __user *to = (void __user *)arg;
+
+	/* A kernel thread has no memory of its own to ask about. */
+	if (!current->mm)
+		return -EINVAL;
+	switch (cmd) {
+	case WALKBENCH_HMM_GET_VERSION:
+		return put_user((u32)WALKBENCH_HMM_VERSION, (u32 __user *)to);
+	case WALKBENCH_HMM_WALK:
+		return walk_ioctl(to);
+	}
+	return -ENOTTY;
+}
+
+static const struct file_operations walkbench_hmm_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = walkbench_hmm_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+};
+
+static struct miscdevice walkbench_hmm_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "walkbench_hmm",
+	.fops = &walkbench_hmm_fops,
+	/* Root decides who may spend kernel time with it. */
+	.mode = 0600,
+};
+
+module_misc_device(walkbench_hmm_device);
+
+MODULE_DESCRIPTION("hmm_range_fault on the caller's own memory, timed in the kernel");
+MODULE_AUTHOR("The walkbench authors");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,336 @@
+#!/usr/bin/env bash
+# Puts /dev/walkbench_hmm (scripts/kernel/module) into a real kernel, runs that kernel as an ordinary process (User Mode
+# Linux: native code, no root, no KVM) and has `walkbench live` ask it. With a second tree or a patch: one kernel against
+# the other, in turns.
+set -euo pipefail
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+REPOSITORY=$(cd "$HERE/../.." && pwd)
+TARBALL=/usr/src/linux-source-6.12.tar.xz
+PACKAGES=(linux-source-6.12 gcc make libc6-dev flex bison bc xz-utils patch busybox-static)
+
+usage() {
+    cat <<USAGE
+usage: scripts/kernel/run.sh [options] WORKDIR [stage...]
+
+WORKDIR is a folder outside the repository for trees, builds, logs and results. Stages, by default live and what it
+needs; each does only what was not done before (rm -r WORKDIR/a or WORKDIR/b to do it again):
+  deps     install what is missing with apt-get: ${PACKAGES[*]}
+  build    unpack Debian's linux-source-6.12 (or copy --tree), add the device, configure, compile  -> WORKDIR/a/linux
+  payload  compile walkbench, static                                                  -> WORKDIR/payload/walkbench
+  live     what hmm_range_fault takes in this kernel                                  -> WORKDIR/live.json
+  beside   the same, and the model on the host: a results folder for walkbench report -> WORKDIR/beside
+  ab       the second kernel (--patch or --against), then both in turns               -> WORKDIR/ab, WORKDIR/ab.txt
+
+options:
+  --tree DIR      kernel sources in place of Debian's; they are copied, not changed
+  --patch FILE    for ab: the second kernel is the first one with this patch (-p1)
+  --against DIR   for ab: the second kernel's sources
+  --size SIZE     memory of a row (16MiB, for ab 128MiB)
+  --launches N    launches of live (6), or for ab guests of each kernel (12)
+  --timeout S     a guest that takes longer is killed, its log is kept (900)
+  --jobs N        compilers at once (all processors)
+
+Needs an x86-64 Debian or Ubuntu, cargo, 2.5 GB of disk for each kernel and 1.5 GB for walkbench, 2 GB of memory. The first time about
+8 minutes on two cores (kernel 2, walkbench 5, live 1), ab 5 more; later seconds and the measuring. root only for deps.
+USAGE
+}
+
+fail() {
+    printf 'run.sh: %s\n' "$*" >&2
+    exit 2
+}
+say() { printf '== %s\n' "$*" >&2; }
+
+TREE='' PATCH='' AGAINST='' SIZE='' LAUNCHES='' TIMEOUT=900 JOBS=$(nproc)
+while [[ ${1-} == -* ]]; do
+    case $1 in
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    --tree | --patch | --against | --size | --launches | --timeout | --jobs)
+        [[ $# -ge 2 ]] || fail "$1: expected a value; see --help"
+        case $1 in
+        --tree) TREE=$2 ;;
+        --patch) PATCH=$2 ;;
+        --against) AGAINST=$2 ;;
+        --size) SIZE=$2 ;;
+        --launches) LAUNCHES=$2 ;;
+        --timeout) TIMEOUT=$2 ;;
+        --jobs) JOBS=$2 ;;
+        esac
+        shift 2
+        ;;
+    *) fail "$1: no such option; see --help" ;;
+    esac
+done
+[[ $# -ge 1 ]] || {
+    usage >&2
+    exit 2
+}
+W=$1
+shift
+STAGES=("$@")
+[[ ${#STAGES[@]} -gt 0 ]] || STAGES=(live)
+
+for number in "--timeout=$TIMEOUT" "--jobs=$JOBS" "--launches=${LAUNCHES:-1}"; do
+    [[ ${number#*=} =~ ^[1-9][0-9]{0,5}$ ]] || fail "${number/=/ }: expected a whole number, at least 1"
+done
+for tree in "$TREE" "$AGAINST"; do
+    [[ -z $tree || -f $tree/mm/hmm.c ]] || fail "$tree: expected the sources of a kernel, with mm/hmm.c"
+done
+[[ -z $PATCH || -r $PATCH ]] || fail "--patch $PATCH: expected a patch that can be read"
+[[ -z $PATCH || -z $AGAINST ]] || fail "--patch and --against: expected one of the two"
+for stage in "${STAGES[@]}"; do
+    case $stage in
+    deps | build | payload | live | beside | ab) ;;
+    *) fail "$stage: no such stage; see --help" ;;
+    esac
+done
+[[ " ${STAGES[*]} " != *' ab '* || -n $PATCH$AGAINST ]] ||
+    fail "ab: expected --patch FILE or --against DIR; scripts/kernel/patches has an example"
+W=$(realpath -m "$W")
+[[ $W/ != "$REPOSITORY"/* ]] || fail "$W: expected a folder outside the repository"
+[[ $W =~ ^[A-Za-z0-9/._+-]+$ ]] || fail "$W: expected a path without spaces: make and a kernel's command line take none"
+[[ -z $TREE ]] || TREE=$(realpath "$TREE")
+[[ -z $PATCH ]] || PATCH=$(realpath "$PATCH")
+[[ -z $AGAINST ]] || AGAINST=$(realpath "$AGAINST")
+mkdir -p "$W/logs"
+# One at a time in a folder.
+exec 9> "$W/.lock"
+flock -n 9 || fail "$W: another run.sh works there"
+
+# run_logged NAME COMMAND...: its output goes to a log, of which the end is shown if it fails.
+run_logged() {
+    local log=$W/logs/$1.log
+    shift
+    "$@" > "$log" 2>&1 9>&- || {
+        tail -n 25 "$log" >&2
+        fail "$* failed; all of it: $log"
+    }
+}
+room() { # room GIGABYTES WHAT
+    local free
+    free=$(df --output=avail -B1M "$W" | tail -n 1)
+    ((free >= $1 * 1024)) || fail "$W: $2 needs $1 GB of disk, $((free / 1024)) GB are free"
+}
+
+stage_deps() {
+    local missing=() package
+    for package in "${PACKAGES[@]}"; do
+        dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    say "installing ${missing[*]}"
+    run_logged deps env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+needs() {
+    local command
+    for command in "$@"; do
+        command -v "$command" > /dev/null || fail "$command is missing; 'run.sh $W deps' installs what Debian has (as root): ${PACKAGES[*]}"
+    done
+}
+
+# add_device TREE: as a driver of that tree, with the module's own Kconfig and Kbuild.
+add_device() {
+    local to=$1/drivers/misc/walkbench_hmm
+    mkdir -p "$to"
+    # With its times: make sees what changed.
+    cp -p "$HERE"/module/{walkbench_hmm.c,walkbench_hmm.h,Kconfig,Kbuild} "$to/"
+    # shellcheck disable=SC2016 # make expands it
+    grep -qs walkbench_hmm "$1/drivers/misc/Makefile" ||
+        echo 'obj-$(CONFIG_WALKBENCH_HMM) += walkbench_hmm/' >> "$1/drivers/misc/Makefile"
+    grep -qs walkbench_hmm "$1/drivers/misc/Kconfig" ||
+        sed -i '/^endmenu/i source "drivers/misc/walkbench_hmm/Kconfig"' "$1/drivers/misc/Kconfig"
+}
+
+# fit_host TREE: 6.12 keeps 2,696 bytes of a process's vector registers; a host with AMX has 11,008, and its guests die at
+# their first context switch ("ptrace set fp regs failed, errno = 14"). Later kernels ask the host.
+fit_host() {
+    sed -i 's/DEFINE_LONGS(HOST_FP_SIZE, 2696)/DEFINE_LONGS(HOST_FP_SIZE, 12288)/' "$1/arch/x86/um/user-offsets.c"
+}
+
+# made_of NAME WHAT: WORKDIR/NAME is of these sources, or of none yet.
+made_of() {
+    [[ ! -d $W/$1/tree || $(cat "$W/$1/made_of" 2> /dev/null) == "$2" ]] ||
+        fail "$W/$1 was made of $(cat "$W/$1/made_of" 2> /dev/null || echo 'other sources'), this is $2: rm -r $W/$1, or take another WORKDIR"
+    mkdir -p "$W/$1"
+    echo "$2" > "$W/$1/made_of"
+}
+
+copy_sources() { tar cf - -C "$1" --exclude=./.git . | tar xf - -C "$2"; }
+
+# tree_of NAME FROM: sources into WORKDIR/NAME/tree, whole or not at all; what changed in FROM since then too.
+tree_of() {
+    local to=$W/$1/tree from=$2
+    made_of "$1" "${from:-$TARBALL}"
+    if [[ -d $to ]]; then
+        [[ -z $from ]] || update "$from" "$to" "$W/$1/copied"
+        return 0
+    fi
+    needs tar xz
+    room 3 "a kernel"
+    rm -rf "$to.part"
+    mkdir -p "$to.part"
+    if [[ -n $from ]]; then
+        say "copying $from"
+        touch "$W/$1/copied"
+        run_logged "$1.copy" copy_sources "$from" "$to.part"
+        # What another architecture was configured and compiled to.
+        run_logged "$1.mrproper" make -C "$to.part" ARCH=um mrproper
+    else
+        [[ -r $TARBALL ]] || fail "$TARBALL is missing; 'run.sh $W deps' installs it (as root), or --tree DIR names other sources"
+        say "unpacking $TARBALL"
+        run_logged "$1.unpack" tar xf "$TARBALL" -C "$to.part" --strip-components=1
+    fi
+    fit_host "$to.part"
+    mv "$to.part" "$to"
+}
+
+# update FROM TO STAMP: sources that were written since the stamp.
+update() {
+    touch "$3.new"
+    (cd "$1" && find . -type f -newer "$3" \( -name '*.[chS]' -o -name 'Kconfig*' -o -name Makefile -o -name Kbuild \) \
+        -not -path './.git/*' -not -path '*/generated/*' -not -name '*.mod.c' -print0 | xargs -0r cp --parents -t "$2")
+    fit_host "$2"
+    mv "$3.new" "$3"
+}
+
+# kernel_of NAME: configures and compiles WORKDIR/NAME/tree. make itself knows what is left to do.
+kernel_of() {
+    local tree=$W/$1/tree line
+    needs gcc make flex bison bc
+    add_device "$tree"
+    if [[ ! -f $tree/.config ]]; then
+        say "configuring $1"
+        run_logged "$1.tinyconfig" make -C "$tree" ARCH=um tinyconfig
+        # merge_config.sh works where it is called.
+        run_logged "$1.merge" bash -c "cd '$tree' && ./scripts/kconfig/merge_config.sh -m .config '$HERE/um.config'"
+        run_logged "$1.olddefconfig" make -C "$tree" ARCH=um olddefconfig
+        while read -r line; do
+            [[ $line != CONFIG_*=* ]] || grep -qxF "$line" "$tree/.config" || {
+                mv "$tree/.config" "$W/logs/$1.config"
+                fail "$line is not possible in this kernel; its configuration: $W/logs/$1.config"
+            }
+        done < "$HERE/um.config"
+    fi
+    [[ -x $W/$1/linux ]] || say "compiling $1: 2 minutes the first time; $W/logs/$1.make.log"
+    run_logged "$1.make" make -C "$tree" ARCH=um -j"$JOBS" KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_USER=walkbench KBUILD_BUILD_HOST=walkbench linux
+    cmp -s "$tree/linux" "$W/$1/linux" || cp "$tree/linux" "$W/$1/linux"
+}
+
+stage_build() {
+    tree_of a "$TREE"
+    kernel_of a
+}
+
+# The second kernel: other sources, or the first one's tree, objects and all, with a patch: make compiles what it changed.
+second_kernel() {
+    if [[ -n $AGAINST ]]; then
+        tree_of b "$AGAINST"
+    else
+        made_of b "kernel $(sha256sum < "$W/a/linux" | cut -c1-16) with patch $(sha256sum < "$PATCH" | cut -c1-16)"
+        if [[ ! -d $W/b/tree ]]; then
+            room 3 "a second kernel"
+            rm -rf "$W/b/tree.part"
+            say "copying the first kernel"
+            cp -a "$W/a/tree" "$W/b/tree.part"
+            run_logged b.patch patch -d "$W/b/tree.part" -p1 --forward -i "$PATCH"
+            mv "$W/b/tree.part" "$W/b/tree"
+        fi
+    fi
+    kernel_of b
+}
+
+stage_payload() {
+    needs cargo busybox
+    room 2 "walkbench"
+    say "compiling walkbench, static: 5 minutes the first time; $W/logs/payload.log"
+    # Named, so that the flags are for the program and not for what compiles it.
+    run_logged payload env RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR="$W/payload/target" \
+        cargo build --manifest-path "$REPOSITORY/Cargo.toml" --release --locked --target x86_64-unknown-linux-gnu
+    cp "$W/payload/target/x86_64-unknown-linux-gnu/release/walkbench" "$W/payload/walkbench"
+}
+
+# guest KERNEL NAME COMMAND: runs it in a fresh guest, in /out of a root of its own. Leaves the root in $ROOT.
+guest() {
+    local kernel=$W/$1/linux pid status=0 log=$W/logs/guest.$2.log
+    ROOT=$W/guest.$2
+    rm -rf "$ROOT"
+    mkdir -p "$ROOT"/{bin,dev,proc,sys,tmp,out}
+    cp "$(command -v busybox)" "$ROOT/bin/busybox"
+    ln "$W/payload/walkbench" "$ROOT/bin/walkbench"
+    cp "$HERE/init" "$ROOT/init"
+    printf 'exec %s\n' "$3" > "$ROOT/job"
+    # Memory of the guest is a file: in memory where there is such a place.
+    local tmp=/dev/shm
+    [[ -w $tmp ]] || tmp=$W
+    TMPDIR=$tmp timeout -k 10 "$TIMEOUT" "$kernel" mem=1536M root=/dev/root rootfstype=hostfs "rootflags=$ROOT" rw init=/init \
+        con=null con0=null,fd:1 quiet uml_dir="$W/uml" umid="walkbench-$$" < /dev/null > "$log" 2>&1 9>&- &
+    pid=$!
+    # Whatever ends this script ends its guest.
+    trap 'kill "$pid" 2> /dev/null || true; exit 130' INT TERM
+    wait "$pid" || status=$?
+    trap - INT TERM
+    if [[ $status == 124 || $status == 137 ]]; then
+        fail "the guest took longer than $TIMEOUT s (--timeout) and was killed; $log, $ROOT/out"
+    fi
+    [[ -f $ROOT/out/status ]] || fail "the guest ended before its job did; $log"
+    if [[ $(cat "$ROOT/out/status") != 0 ]]; then
+        tail -n 25 "$ROOT/out/stderr" >&2
+        fail "walkbench ended with $(cat "$ROOT/out/status") in the guest; $ROOT/out/stderr"
+    fi
+}
+
+# In a guest without a second processor nothing churns, and system calls and page faults of its programs are a hundred times slower
+# than a kernel's: what says something is timed inside the kernel.
+ROWS='^hmm_range_fault.*/none$'
+
+stage_live() {
+    stage_build
+    stage_payload
+    say "walkbench live in User Mode Linux"
+    guest a live "walkbench live --filter '$ROWS' --size ${SIZE:-16MiB} --launches ${LAUNCHES:-6} --format json"
+    mv "$ROOT/out/stdout" "$W/live.json"
+    rm -rf "$ROOT"
+    say "$W/live.json"
+}
+
+stage_beside() {
+    stage_live
+    say "walkbench run --question kernel on the host, with the same program"
+    rm -rf "$W/beside"
+    run_logged beside env -C "$W" payload/walkbench run --question kernel --launches "${LAUNCHES:-6}" --budget 60 --out beside
+    cp "$W/live.json" "$W/beside/live.json"
+    say "walkbench report $W/beside"
+}
+
+stage_ab() {
+    stage_build
+    second_kernel
+    stage_payload
+    rm -rf "$W/ab"
+    mkdir -p "$W/ab/a" "$W/ab/b"
+    local n=${LAUNCHES:-12} i side order
+    for ((i = 1; i <= n; i++)); do
+        # A guest is a launch. Who is first changes: what drifts hits both.
+        order=(a b)
+        ((i % 2)) || order=(b a)
+        for side in "${order[@]}"; do
+            say "$i of $n: $side"
+            guest "$side" "ab-$side" "walkbench live --filter '$ROWS' --size ${SIZE:-128MiB} --launches 1 --format json"
+            mv "$ROOT/out/stdout" "$W/ab/$side/$(printf %04d "$i").json"
+            rm -rf "$ROOT"
+        done
+    done
+    "$W/payload/walkbench" kernels "$W/ab/a" "$W/ab/b" | tee "$W/ab.txt"
+}
+
+say "$W: ${STAGES[*]}; 2.5 GB of disk a kernel and 1.5 GB for walkbench, 2 GB of memory; the first time about 8 minutes on two cores"
+for stage in "${STAGES[@]}"; do
+    start=$SECONDS
+    "stage_$stage"
+    say "$stage: $((SECONDS - start)) s"
+done

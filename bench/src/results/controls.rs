@@ -80,7 +80,8 @@ mod tests {
     use crate::results::testing::Made;
 
     fn controls(control: Control, twins: &[(&str, f64)]) -> Controls {
-        let mut results = Made::new(twins).results();
+        let made = Made { round_percent: 0.1, launch_percent: 0.05, ..Made::new(twins) };
+        let mut results = made.results();
         results.run.settings.control = Some(control);
         results.controls().expect("twins")
     }

@@ -71,6 +71,11 @@ const WARM_CALLS: u64 = 1024;
 const LIMIT_ROUNDS: u32 = 3;
 /// A block under churn lasts so many events at least, within [`CHURN_BLOCK`].
 const CHURN_EVENTS: u32 = 8;
+/// Sweeps of the warm-up under churn, where one may be lucky.
+const CHURN_WARM: u32 = 8;
+/// The slowest member's block lasts at most so many times what a typical one should: who waits a millisecond after each
+/// collision, and collides a hundred times, would keep the others from their turns.
+const SLOWEST: u64 = 16;
 const CHURN_BLOCK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(40));
 
 impl Mix {
@@ -358,7 +363,8 @@ impl Session<'_> {
             }
             window.index = (window.index + 1) % of;
             let churning = churn.map(|(c, _)| Arc::clone(c));
-            let turn = Turn { what, sweeps: 1, window, batch: 1, counting: false, churning };
+            let sweeps = churn.map_or(1, |_| CHURN_WARM);
+            let turn = Turn { what, sweeps, window, batch: 1, counting: false, churning };
             let timing = match self.block(m, turn)? {
                 Ok(timing) => timing,
                 Err(e) => {
@@ -366,12 +372,12 @@ impl Session<'_> {
                     continue;
                 }
             };
-            let calls = self.stage.scene()?.calls_and_pages(window).0.max(1);
+            let calls = self.stage.scene()?.calls_and_pages(window).0.max(1) * u64::from(sweeps);
             let walkers = timing.thread_ns.len().max(1) as u64;
             let operation_ns = (timing.ns / calls).max(1);
             // Powers of two: launches agree on the length of a batch although they do not agree on the nanosecond.
             let batch = BATCH_NS.div_ceil(operation_ns).next_power_of_two();
-            let sweep_ns = (timing.ns * of / walkers).max(1);
+            let sweep_ns = (timing.ns * of / walkers / u64::from(sweeps)).max(1);
             warm[m] = Some(Warm { sweep_ns, operation_ns, batch });
         }
         Ok(warm)
@@ -515,7 +521,9 @@ fn block_of(plan: &Plan, warm: &[Option<Warm>], scene: &Scene, block: Duration) 
     if scene.is_uniform() && windows > 1 {
         return (1, windows);
     }
-    (sweeps(block_ns / typical, scene.nr_calls(), plan.calls_multiple), 1)
+    let slowest = sweep_ns.last().copied().unwrap_or(1);
+    let fitting = (block_ns / typical).min(SLOWEST * block_ns / slowest);
+    (sweeps(fitting, scene.nr_calls(), plan.calls_multiple), 1)
 }
 
 /// At least `sweeps`, so that they have a multiple of `calls_multiple` calls.

@@ -71,8 +71,8 @@ const WARM_CALLS: u64 = 1024;
 const LIMIT_ROUNDS: u32 = 3;
 /// A block under churn lasts so many events at least, within [`CHURN_BLOCK`].
 const CHURN_EVENTS: u32 = 8;
-/// Sweeps of the warm-up under churn, where one may be lucky.
-const CHURN_WARM: u32 = 8;
+/// Sweeps of the warm-up under churn where one was so short: it may have been lucky.
+const CHURN_WARM: (u32, u64) = (8, 1_000_000);
 /// The slowest member's block lasts at most so many times what a typical one should: who waits a millisecond after each
 /// collision, and collides a hundred times, would keep the others from their turns.
 const SLOWEST: u64 = 16;
@@ -363,9 +363,14 @@ impl Session<'_> {
             }
             window.index = (window.index + 1) % of;
             let churning = churn.map(|(c, _)| Arc::clone(c));
-            let sweeps = churn.map_or(1, |_| CHURN_WARM);
-            let turn = Turn { what, sweeps, window, batch: 1, counting: false, churning };
-            let timing = match self.block(m, turn)? {
+            let turn = Turn { what, sweeps: 1, window, batch: 1, counting: false, churning };
+            let mut sweeps = 1;
+            let mut timed = self.block(m, turn.clone())?;
+            if churn.is_some() && timed.as_ref().is_ok_and(|t| t.ns < CHURN_WARM.1) {
+                sweeps = CHURN_WARM.0;
+                timed = self.block(m, Turn { sweeps, ..turn })?;
+            }
+            let timing = match timed {
                 Ok(timing) => timing,
                 Err(e) => {
                     report.outcomes[m].error = Some(format!("{e:#}"));

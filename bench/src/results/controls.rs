@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::Results;
 use crate::measure::visit::twin;
-use crate::questions::{CellId, Metric};
-use crate::stats::{Basis, Sorted, estimate};
+use crate::questions::{CellId, Coordinate, Metric};
+use crate::stats::{Basis, Sorted};
 
 /// An effect below this counts nowhere, in per cent.
 const COUNTS_FROM: f64 = 2.0;
@@ -38,8 +38,8 @@ impl Results {
         let (mut claims, mut differ, mut found, mut held) = (0, Vec::new(), 0, 0);
         for cell in self.cells.keys() {
             let Some(twin) = CellId::parse(&format!("{cell}{suffix}")) else { continue };
-            let logs: Vec<f64> = self.log_ratios(&twin, cell, Metric::Whole).into_values().collect();
-            let Some(e) = estimate(&logs) else { continue };
+            let backend = cell.get(Coordinate::Backend);
+            let Some(e) = self.against(&twin, backend, Metric::Whole) else { continue };
             errors.push(100.0 * (e.value / truth - 1.0).abs());
             let (Basis::OrderStatistics, Some(lo), Some(hi)) = (e.basis, e.lo, e.hi) else { continue };
             claims += 1;

@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::interrupt;
+use crate::measure::visit::twin;
 use crate::questions::{CellId, Metric};
+use crate::record::Control;
 use crate::results::Results;
 use crate::stats::{Estimate, Sorted, components, estimate, launches_needed, log_ratio};
 
@@ -18,7 +20,7 @@ const CELLS: [&str; 2] =
 /// What they match and nothing else does.
 const FILTER: &str = "^(dense_4k@16MiB/snapshot|absent_4k@16MiB/fault_write)/512/none/1/map_order$";
 /// Behind the name of a twin.
-const TWIN: &str = "+aa";
+const TWIN: &str = twin(Control::Aa).0;
 /// Launches of the process.
 const LAUNCHES: &str = "12";
 /// Seconds that all of them together aim at.

@@ -85,7 +85,8 @@ impl Effect {
             _ => 0,
         }
     }
-    pub(super) fn verdict(&self, percent: f64) -> Verdict {
+    /// What it says where so many per cent count.
+    pub(crate) fn verdict(&self, percent: f64) -> Verdict {
         let least = 1.0 + percent / 100.0;
         let (Some(lo), Some(hi), true) = (self.lo, self.hi, self.is_claim()) else {
             return Verdict::Unresolved;

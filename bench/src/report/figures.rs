@@ -6,6 +6,7 @@
 mod churned;
 mod cost;
 mod grid;
+mod map;
 mod stages;
 
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ pub(crate) fn figures(question: &Question, answer: &Answer, results: &Results) -
             maker.doses();
         }
         Chart::Dose => maker.doses(),
-        Chart::DecisionMap => maker.decision_map(),
+        Chart::DecisionMap => maker.decision_maps(),
         Chart::Limits => maker.limits(),
         Chart::HeatMap => maker.heat_maps(),
     }

@@ -16,8 +16,8 @@ use super::decisions::{how_sure, ratio};
 use super::figure::{Figure, plain};
 use super::runs::Runs;
 use crate::export::markdown::escape;
-use crate::questions::answer::{Answer, BreakEven, Effect, Finding, Point, Verdict};
-use crate::questions::{Axis, CellId, Compare, Coordinate, Kind, Question};
+use crate::questions::answer::{Answer, BreakEven, Effect, Finding, Place, Point, Verdict};
+use crate::questions::{Axis, CellId, Compare, Coordinate, Kind, Map, Question};
 use crate::results::CellFacts;
 use crate::tables;
 
@@ -263,7 +263,10 @@ fn comparisons(question: &Question, answer: &Answer) -> String {
             escape(&plain(&finding.sentence))
         );
         text += &match (&compare.kind, finding.rankings.first()) {
-            (Kind::Rank, Some(_)) => ranking(finding),
+            (Kind::Rank, Some(_)) => {
+                let map = question.maps.iter().find(|m| m.by == finding.title);
+                ranking(finding) + &map.map(|m| places(m, finding, question.percent)).unwrap_or_default()
+            }
             _ => curve(compare, finding),
         };
         text += "\n</details>\n\n";
@@ -394,9 +397,40 @@ fn ranking(finding: &Finding) -> String {
             escape(&behind(&place.behind))
         );
     }
-    let others = finding.rankings.len() - 1;
-    if others > 0 {
-        text += &format!("\nRanked at {others} more places: see the map.\n");
+    text
+}
+
+/// Every place of a map: who leads, by how much, and what the last costs.
+fn places(map: &Map, finding: &Finding, percent: f64) -> String {
+    let places = map.places(finding);
+    if places.is_empty() {
+        let others = finding.rankings.len() - 1;
+        return match others {
+            0 => String::new(),
+            n => format!("\nRanked at {n} more places, too few for a map: they are on the page.\n"),
+        };
+    }
+    let mut text = format!(
+        "\n| {} | {} | the cheapest | ns a page | the next, times that | as cheap as far as can be told | the dearest, times that |\n\
+         |---:|---:|---|---:|---|---|---|\n",
+        escape(&plain(&map.x.unit)),
+        escape(&plain(&map.y.unit))
+    );
+    for p in places {
+        let [first, second, ..] = &p.ranking.order[..] else { continue };
+        let Some(last) = p.ranking.order.last() else { continue };
+        let rivals = p.rivals(percent).join(", ");
+        let times = |place: &Place| format!("{} {}", place.backend, ratio(&place.behind));
+        text += &format!(
+            "| {} | {} | {} | {} | {} | {} | {} |\n",
+            p.x,
+            p.y,
+            escape(&plain(&first.backend)),
+            tables::number(first.value),
+            escape(&plain(&times(second))),
+            escape(&plain(&rivals)),
+            escape(&plain(&times(last)))
+        );
     }
     text
 }

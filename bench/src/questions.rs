@@ -168,8 +168,10 @@ impl Axis {
         if self.of == Coordinate::Size && self.values.is_none() {
             definition::size_name(x as u64)
         } else {
-            let unit = if x == 1.0 { self.unit.replace("pages", "page") } else { self.unit.clone() };
-            format!("{x} {unit}")
+            match self.unit.strip_prefix("pages") {
+                Some(rest) if x == 1.0 => format!("1 page{rest}"),
+                _ => format!("{x} {}", self.unit),
+            }
         }
     }
 }

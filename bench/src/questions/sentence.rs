@@ -69,7 +69,8 @@ fn ranked(question: &Question, compare: &Compare, point: &Point, ranking: &Ranki
     let names: Vec<&str> = ranking.order.iter().map(|p| p.backend.as_str()).collect();
     let [first, second, ..] = names[..] else { return "Not measured.".to_owned() };
     let of = format!("of {} designs{}", names.len(), part(compare.metric));
-    let p = ranking.p.map(|p| format!(", p = {p:.3} over all pairs")).unwrap_or_default();
+    let p = ranking.p.map(|p| if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") });
+    let p = p.map(|p| format!(", {p} over all pairs")).unwrap_or_default();
     let at = place(compare, a, b.as_ref());
     let figures = figures(compare, point);
     match point.verdict {

@@ -186,9 +186,10 @@ fn count(x: f64) -> String {
     }
 }
 
-/// A cell in words, but for its backend and for the coordinate that is the axis.
-fn place(cell: &CellId, axis: Option<Coordinate>) -> String {
-    let is_shown = |c| axis != Some(c);
+/// A cell in words, but for its backend and for the coordinates that are axes.
+fn place(cell: &CellId, axes: impl IntoIterator<Item = Coordinate>) -> String {
+    let axes: Vec<Coordinate> = axes.into_iter().collect();
+    let is_shown = |c| !axes.contains(&c);
     let mut parts = Vec::new();
     let mut shape = String::new();
     if is_shown(Coordinate::Workload) {

@@ -1,7 +1,7 @@
 //! Maps of the cheapest design over two axes, and what every design costs at each of their places.
 
 use super::{Maker, place};
-use crate::questions::answer::{Finding, Verdict};
+use crate::questions::answer::Finding;
 use crate::questions::{CellId, Map, MapPlace, registry_order};
 use crate::report::figure::{Body, Field, Grid, plain};
 use crate::tables;
@@ -29,8 +29,7 @@ fn where_of(map: &Map, finding: &Finding) -> String {
     let Some(head) = finding.headline.as_ref().and_then(|p| CellId::parse(&p.a)) else {
         return String::new();
     };
-    // A place of which both axes are coordinates of their own still has its workload.
-    place(&head, Some(map.x.of)).trim_start_matches('@').to_owned()
+    place(&head, [map.x.of, map.y.of])
 }
 
 /// The different values of an axis, ascending.
@@ -73,7 +72,7 @@ fn cheapest(map: &Map, places: &[MapPlace<'_>], percent: f64) -> Grid {
             text: format!("{}\n{}", plain(&first.backend), plain(&says)),
             value: None,
             name: Some(plain(&first.backend)),
-            is_hatched: p.point.verdict != Verdict::Differs,
+            is_hatched: !rivals.is_empty(),
             note: plain(&format!("{}, {} ns a page; {note}", p.ranking.group, tables::number(first.value))),
         })
     });
@@ -94,6 +93,9 @@ fn behind(map: &Map, places: &[MapPlace<'_>]) -> Grid {
     designs.sort_by_key(|d| (registry_order(d), *d));
     designs.dedup();
     let mut fields = Vec::new();
+    // From top to bottom as on the map, row by row.
+    let mut places: Vec<&MapPlace<'_>> = places.iter().collect();
+    places.sort_by(|a, b| b.y.total_cmp(&a.y).then(a.x.total_cmp(&b.x)));
     for (row, p) in places.iter().enumerate() {
         for o in p.ranking.order.iter().filter(|o| o.behind.ratio.is_finite() && o.behind.ratio > 0.0) {
             let ends = o.behind.lo.zip(o.behind.hi);

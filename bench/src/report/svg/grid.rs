@@ -137,21 +137,18 @@ fn field(area: &Area<'_>, corners: [(i32, i32); 2], f: &Field, fill: RGBColor) -
         return Ok(());
     }
     let (middle, top) = (x0 + width / 2, y0 + (height - LINE as i32 * (lines.len() as i32 - 1)) / 2);
-    if f.is_hatched {
-        // Words on hatching need a ground of their own.
-        let (half, rest) = (widest / 2 + 2, LINE as i32 / 2 + 1);
-        let ground = [
-            (middle - half, top - rest),
-            (middle + half, top + LINE as i32 * (lines.len() as i32 - 1) + rest),
-        ];
-        area.draw(&Rectangle::new(ground, fill.filled()))?;
-    }
     let (r, g, b) = fill.rgb();
     let is_light = 0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b) > 150.0;
     let ink = if is_light { BLACK } else { WHITE };
     for (i, line) in lines.iter().enumerate() {
+        let y = top + i as i32 * LINE as i32;
+        if f.is_hatched {
+            // Words on hatching need a ground of their own.
+            let half = text_px(line, 11) as i32 / 2;
+            area.draw(&Rectangle::new([(middle - half, y - 7), (middle + half, y + 7)], fill.filled()))?;
+        }
         let style = anchored(11, ink, HPos::Center, VPos::Center);
-        area.draw(&Text::new((*line).to_owned(), (middle, top + i as i32 * LINE as i32), style))?;
+        area.draw(&Text::new((*line).to_owned(), (middle, y), style))?;
     }
     Ok(())
 }

@@ -50,6 +50,12 @@ pub(crate) fn number(x: f64) -> String {
     }
 }
 
+/// With a capital letter, as sentences and titles have.
+pub(crate) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
+}
+
 /// A name for the `i`th of several runs: A, B, ...
 pub(crate) fn letter(i: usize) -> String {
     char::from_u32('A' as u32 + i as u32)

@@ -219,17 +219,17 @@ fn counted(what: &str, claims: &[&Claim]) -> String {
     tables::paragraph(&text, 0, 2) + "\n"
 }
 
-/// `2.02 [2.00..2.03] differs`
+/// `2.02 [2.00..2.03]`, with a sign before it where it is no difference
 fn said(s: &Said) -> String {
     let verdict = match s.verdict {
         Verdict::NotMeasured => return "-".to_owned(),
-        Verdict::Differs => "differs",
-        Verdict::Same => "same",
-        Verdict::Unresolved => "?",
+        Verdict::Differs => "",
+        Verdict::Same => "= ",
+        Verdict::Unresolved => "? ",
     };
     let winner = s.winner.as_ref().map(|w| format!("{w}, ")).unwrap_or_default();
     let effect = s.effect.as_ref().map(crate::report::ratio).unwrap_or_default();
-    format!("{winner}{effect} {verdict}")
+    format!("{verdict}{winner}{effect}")
 }
 
 /// What the runs answer, where any of them does.
@@ -269,7 +269,7 @@ fn beneath(c: &Comparison, runs: &[Results], by: By) -> String {
         By::Claim => vec![
             (
                 "figures".to_owned(),
-                "side a in units of side b, or the second in units of the cheapest; ? not resolved"
+                "side a in units of side b, or the second in units of the cheapest; = no difference that counts, ? not resolved"
                     .to_owned(),
             ),
             (

@@ -52,7 +52,7 @@ impl Maker<'_> {
     fn push(&mut self, title: &str, place: &str, body: Body, left_out: Vec<String>) {
         self.figures.push(Figure {
             id: format!("{}-{}", self.question.id, self.figures.len() + 1),
-            title: plain(title),
+            title: crate::tables::capital(&plain(title)),
             place: plain(place),
             body,
             left_out,

@@ -114,8 +114,10 @@ function grid(f) {
     p.append("line").attr("x1", 0).attr("x2", 0).attr("y1", 0).attr("y2", 7).attr("stroke", "#fff").attr("stroke-width", 2.5).attr("stroke-opacity", 0.75);
     return g.node();
   };
-  const tall = Math.max(1, ...f.fields.map((x) => x.text.split("\n").length));
-  const fitting = f.fields.filter((x) => Math.max(...x.text.split("\n").map((l) => l.length)) * 6 < space);
+  const hasRoom = (x) => Math.max(...x.text.split("\n").map((l) => l.length)) * 6 < space;
+  // Names stand in all fields or in none: a map with gaps reads as if something were missing there.
+  const fitting = !names.length ? f.fields.filter(hasRoom) : f.fields.every(hasRoom) ? f.fields : [];
+  const tall = Math.max(1, ...fitting.map((x) => x.text.split("\n").length));
   const says = (x) => `${f.rows[x.row]}\n${f.columns[x.column]}: ${x.text}\n${x.note}`;
   const at = { x: (d) => d.column, y: (d) => d.row };
   const plot = Plot.plot({

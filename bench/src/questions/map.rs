@@ -99,7 +99,7 @@ mod tests {
             ("50", "0", "map_order_step") => 1.0,
             ("50", "0", "sticky_flags") => 2.0,
             ("50", "0", _) => 1.2,
-            (_, _, "sticky_flags") => 9.2,
+            (_, _, "sticky_flags") => 9.5,
             _ => 9.0,
         });
         let cells: Vec<(&str, f64)> = cells.iter().map(|(id, ns)| (id.as_str(), *ns)).collect();
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(at, [(50.0, 0.0), (95.0, 0.0), (50.0, 5.0), (95.0, 5.0)]);
         assert_eq!((all[0].2.as_str(), all[0].3), ("map_order_step", 0));
         assert_eq!((all[1].2.as_str(), all[1].3), ("sparse_list", 0));
-        // Both sized calls are the same there, and the third is 2.2 % behind.
+        // Both sized calls are the same there, and the third is surely behind.
         assert_eq!(all[2].3, 1, "{all:?}");
         // Under noise nobody leads, and nobody is out of the race.
         let noisy = Made { launch_percent: 40.0, seed: 5, ..Made::new(&cells) };

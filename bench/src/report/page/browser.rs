@@ -204,7 +204,7 @@ fn a_page_of_a_full_run_opens_with_its_chart_drawn_and_its_choices_working() {
         }
         took.sort_by(f64::total_cmp);
         println!(
-            "a page of {cells} cells, {:.1} MB, opened at {hash:?}: first chart laid out and choices working after \
+            "a page of {cells} cells, {:.1} MB, opened at {hash:?}:\n  first chart laid out, choices working after \
              {:.0} ms ({:.0}..{:.0})",
             text.len() as f64 / 1e6,
             took[1],

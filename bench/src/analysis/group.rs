@@ -178,13 +178,15 @@ impl Group<'_> {
         }
         launches.into_iter().filter_map(|(stage, v)| Some((stage, median(v.into_iter())?))).collect()
     }
-    /// The stages' sum over whole operations, both from the same launch, the middle launch's.
-    fn stages_of_whole(&self, name: &str) -> Option<f64> {
-        median(
-            self.launched
-                .iter()
-                .filter_map(|l| Some(l.staged.ns_per_page(name)?.median / l.whole.ns_per_page(name)?.median)),
-        )
+    /// The stages' sum over whole operations, both from the same launch, and its interval over launches.
+    fn stages_of_whole(&self, name: &str) -> Option<Interval> {
+        let ratio = |l: &Launched<'_>| {
+            Some((l.staged.ns_per_page(name)?.median / l.whole.ns_per_page(name)?.median).ln())
+        };
+        let logs: Vec<f64> = self.launched.iter().filter_map(ratio).collect();
+        let middle = median(logs.iter().copied())?.exp();
+        // Too few launches for an interval: the value has to do.
+        over_launches(&logs, || Some(Interval { median: middle, lo: middle, hi: middle }))
     }
     fn rounds(&self) -> Rounds {
         let mut all = Rounds::default();
@@ -224,7 +226,8 @@ impl Group<'_> {
         });
         cell.rate = self.rate(name);
         cell.stages = self.stages(name);
-        cell.stages_of_whole = self.stages_of_whole(name);
+        let stages_of_whole = self.stages_of_whole(name);
+        cell.stages_of_whole = stages_of_whole.map(|i| i.median);
         cell.latency_ns =
             latency(ends().filter_map(|m| m.operations.as_ref()).collect::<Vec<_>>().into_iter());
         cell.counts = ends().find(|m| !m.counts.is_empty()).map(|m| m.counts.clone()).unwrap_or_default();
@@ -246,11 +249,16 @@ impl Group<'_> {
             (ends().any(|m| m.lost_wishes > 0), "lost_wishes"),
             (ends().any(|m| m.hints_reported > 0), "hints_reported"),
         ];
-        self.mark(name, &mut cell, deviates);
+        // Under churn the rounds of stages met with other collisions than the whole ones: off is what is shown to be off.
+        let is_off = |i: Interval| {
+            (i.median - 1.0).abs() > STAGES_OFF && (i.lo > 1.0 + STAGES_OFF || i.hi < 1.0 - STAGES_OFF)
+        };
+        let marks = [(stages_of_whole.is_some_and(is_off), "stages_off"), deviates[0], deviates[1]];
+        self.mark(name, &mut cell, marks);
         cell
     }
 
-    fn mark(&self, name: &str, cell: &mut Cell, deviates: [(bool, &str); 2]) {
+    fn mark(&self, name: &str, cell: &mut Cell, known: [(bool, &str); 3]) {
         let Some(ns) = cell.ns_per_page.map(|i| i.median).filter(|ns| *ns > 0.0) else { return };
         let near = |cost: f64, of: f64| of < NEAR * cost;
         let blocks: Vec<f64> =
@@ -266,15 +274,10 @@ impl Group<'_> {
             (near(self.clock_cost_ns, ns * self.key.call_pages as f64), "near_clock"),
             (name != NOOP && near(cell.limit.noop_ns_per_page.unwrap_or(0.0), ns), "near_noop"),
             (harness.is_some_and(|p| p > harness::TOO_MUCH_PERMILLE), "harness"),
-            (cell.stages_of_whole.is_some_and(|r| (r - 1.0).abs() > STAGES_OFF), "stages_off"),
             (cell.nr_launches < 2, "one_launch"),
         ];
-        cell.marks = marks
-            .into_iter()
-            .chain(deviates)
-            .filter(|(is, _)| *is)
-            .map(|(_, mark)| mark.to_owned())
-            .collect();
+        cell.marks =
+            marks.into_iter().chain(known).filter(|(is, _)| *is).map(|(_, mark)| mark.to_owned()).collect();
         for mark in self.lines.visits.iter().flat_map(|v| &v.marks) {
             if !cell.marks.contains(mark) {
                 cell.marks.push(mark.clone());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use walker::backends;
 use workloads::churn::ChurnSpec;
 
+use super::apart::Apart;
 use super::churned;
 use super::clean::Rounds;
 use super::harness;
@@ -38,7 +39,7 @@ fn over_launches(logs: &[f64], alone: impl FnOnce() -> Option<Interval>) -> Opti
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     Some(Sorted::new(values.collect())?.median())
 }
 
@@ -167,10 +168,8 @@ impl Group<'_> {
         let mut launches: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
         for launch in &self.launched {
             let mut rounds: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
-            for block in launch.staged.blocks(name) {
-                for (stage, ns) in block.stages.iter().flat_map(|s| s.each()) {
-                    rounds.entry(stage).or_default().push(ns as f64 / block.nr_pages.max(1) as f64);
-                }
+            for (stage, ns) in Apart::new(&launch.staged, &launch.whole).blocks(name).flatten() {
+                rounds.entry(stage).or_default().push(ns);
             }
             for (stage, values) in rounds {
                 launches.entry(stage).or_default().extend(median(values.into_iter()));
@@ -181,7 +180,9 @@ impl Group<'_> {
     /// The stages' sum over whole operations, both from the same launch, and its interval over launches.
     fn stages_of_whole(&self, name: &str) -> Option<Interval> {
         let ratio = |l: &Launched<'_>| {
-            Some((l.staged.ns_per_page(name)?.median / l.whole.ns_per_page(name)?.median).ln())
+            let apart = Apart::new(&l.staged, &l.whole);
+            let sum = median(apart.blocks(name).map(|block| block.iter().map(|(_, ns)| ns).sum()))?;
+            Some((sum / l.whole.ns_per_page(name)?.median).ln())
         };
         let logs: Vec<f64> = self.launched.iter().filter_map(ratio).collect();
         let middle = median(logs.iter().copied())?.exp();
@@ -388,6 +389,31 @@ pub(super) mod tests {
             let cell = result_of(&samples, &[], ID).cells.remove(0);
             assert!(cell.marks.contains(&"stages_off".to_owned()), "{broken:?}");
         }
+    }
+
+    #[test]
+    fn what_taking_apart_costs_noop_is_taken_off_everybody() {
+        let mut samples: Vec<Sample> =
+            (0..5).flat_map(|r| [sample("map_order", r, 100), sample("noop", r, 2)]).collect();
+        let real = Stages { prepare_ns: 20_000, walk_ns: 50_000, consume_ns: 30_000, ..Stages::default() };
+        let nothing = Stages { prepare_ns: 500, walk_ns: 700, consume_ns: 800, ..Stages::default() };
+        // Three readings in each of ten calls, 400 ns each.
+        let read = |s: Stages| Stages {
+            prepare_ns: s.prepare_ns + 4000,
+            walk_ns: s.walk_ns + 4000,
+            consume_ns: s.consume_ns + 4000,
+            ..s
+        };
+        samples.extend([staged("map_order", 5, read(real)), staged("noop", 5, read(nothing))]);
+        let cell = result_of(&samples, &[], ID).cells.remove(0);
+        for (stage, ns) in real.each() {
+            assert!((cell.stages[stage] - ns as f64 / 1000.0).abs() < 1e-9, "{stage} {}", cell.stages[stage]);
+        }
+        assert!((cell.stages_of_whole.unwrap() - 1.0).abs() < 1e-9);
+        // Where noop was not taken apart the same way nothing is known of it.
+        samples.pop();
+        let cell = result_of(&samples, &[], ID).cells.remove(0);
+        assert!((cell.stages_of_whole.unwrap() - 1.12).abs() < 1e-9);
     }
 
     #[test]

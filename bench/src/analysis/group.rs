@@ -254,7 +254,8 @@ impl Group<'_> {
         let is_off = |i: Interval| {
             (i.median - 1.0).abs() > STAGES_OFF && (i.lo > 1.0 + STAGES_OFF || i.hi < 1.0 - STAGES_OFF)
         };
-        let marks = [(stages_of_whole.is_some_and(is_off), "stages_off"), deviates[0], deviates[1]];
+        let is_off = name != NOOP && stages_of_whole.is_some_and(is_off);
+        let marks = [(is_off, "stages_off"), deviates[0], deviates[1]];
         self.mark(name, &mut cell, marks);
         cell
     }

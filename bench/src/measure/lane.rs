@@ -283,7 +283,7 @@ impl<B: Backend> Lane<B> {
         done.map(|()| (stages.scaled(ns_per_tick), outside))
     }
 
-    /// The three blocks of [`Parts`], one after the other.
+    /// The three blocks of [`Parts`], one after the other; the whole one, as ever, behind another member's.
     fn parts<C: Counters>(
         &mut self,
         share: &Share<'_>,
@@ -294,14 +294,14 @@ impl<B: Backend> Lane<B> {
         let start = clock.now();
         self.prepares(share, work);
         let prepared = clock.now();
-        self.calls(share, work)?;
-        let called = clock.now();
         self.wholes(share, work, walked)?;
+        let done = clock.now();
+        self.calls(share, work)?;
         let end = clock.now();
         Ok(Parts {
             prepare_ns: clock.span(start, prepared),
-            call_ns: clock.span(prepared, called),
-            whole_ns: clock.span(called, end),
+            call_ns: clock.span(done, end),
+            whole_ns: clock.span(prepared, done),
         })
     }
 

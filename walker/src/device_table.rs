@@ -52,8 +52,8 @@ struct Large {
     /// Number of the first block, counted from address 0.
     first: u64,
     entries: Vec<DeviceEntry>,
-    /// None was written since all of them were last cleared. A table of small entries only has nothing to
-    /// clear here, as a device whose upper entry names a table has no leaf beside it.
+    /// None was written since all of them were last cleared: a device whose upper entries only name tables has nothing to
+    /// clear there.
     is_empty: bool,
 }
 

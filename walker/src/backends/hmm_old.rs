@@ -122,9 +122,10 @@ pub struct Call<'a> {
     pub range: PageRange,
 }
 
-/// Consecutive restarts at one page after which a call counts as spinning for ever. Other threads can undo a fault
-/// only so often.
-const SPINS: u32 = 1 << 14;
+/// Consecutive restarts at one page after which a call counts as spinning for ever: other threads can undo a fault only so
+/// often. Each of them may fault 512 pages (4.14), which is why this is less than what an operation survives that starts
+/// over outside of the call (`STARVED` of the program's `backend_member.rs`).
+const SPINS: u32 = 1 << 10;
 
 /// Why a walk ended early.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,9 @@
 //! What the historic state machines ask of an API design: where the wish of a page comes from, where its answer goes.
 //!
-//! [`Slots`] are the arrays of a call and [`Chunk`] a few of them in a row; [`Flags`] and [`Answer`] are the words in which
-//! wishes and answers are said before a format puts them into bits. [`super::hmm_core`] and [`super::hmm_old`] are generic
-//! over them; monomorphised, without allocation or dynamic dispatch.
+//! [`Slots`] are the arrays of a call and [`Chunk`] a few of them in a row; [`Flags`] and [`Answer`] are the words in
+//! which wishes and answers are said before a format puts them into bits. [`super::hmm_core`] and [`super::hmm_old`] are
+//! generic over them; monomorphised, without allocation or dynamic dispatch. Below them the two loops over a table:
+//! `plain_run` for what every table is full of, `quiet_run` for what it has besides.
 
 use crate::addr::Pfn;
 use crate::arch::Entry;
@@ -116,8 +117,9 @@ pub trait Chunk {
     {
         plain_run::<_, MAY_FAULT>(table, first, self)
     }
-    /// Answers a PTE that is plainly present, or the zero page's where that is answered alike, unless `MAY_FAULT` and slot `k` wishes more than the entry gives: then it returns
-    /// false and leaves the slot alone. Override where the bits of the entry map to the slot directly.
+    /// Answers a plainly present PTE, or the zero page's, unless `MAY_FAULT` and slot `k` wishes more than the entry
+    /// gives: then it returns false and leaves the slot alone. Override where the bits of the entry map to the slot
+    /// directly.
     #[inline(always)]
     fn answer_present<const MAY_FAULT: bool>(&mut self, k: usize, e: Entry) -> bool {
         let flags = cpu_flags(e);

@@ -21,8 +21,8 @@ pub struct Table<'p> {
     pfn: Pfn,
 }
 
-/// `word`, which the compiler cannot keep in a vector register together with its neighbours: a kernel has none to offer,
-/// so a design that one could use must not be measured with them. No instruction.
+/// `word`, which the compiler cannot put into a vector register together with its neighbours: code of a kernel has none,
+/// so a design for a kernel must not be measured with them. No instruction.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub fn in_general_register(word: u64) -> u64 {

@@ -4,6 +4,7 @@
 //!
 //! | file | what | designs on it |
 //! |------|------|---------------|
+//! | [`slots`] | the arrays of a call, as the state machines see them | all but the controls |
 //! | [`hmm_core`] | the state machine since 5.7 | all from `range_default` (5.7) on |
 //! | [`hmm_old`] | the state machine before | `pfn_bits`, `driver_format`, `range_default` of 5.2 and 5.5 |
 //! | [`fixed`] | flags at fixed bits of one in/out array | `fixed_flags`, `compound_flag`, `map_order`, `sticky_flags`, `unlocked` |
@@ -32,6 +33,7 @@ pub mod pfn_bits;
 pub mod range_cursor;
 pub mod range_default;
 pub mod resume;
+pub mod slots;
 pub mod sparse_list;
 pub mod split_arrays;
 pub mod sticky_flags;

@@ -52,13 +52,16 @@ struct Large {
     /// Number of the first block, counted from address 0.
     first: u64,
     entries: Vec<DeviceEntry>,
+    /// None was written since all of them were last cleared: a device whose upper entries only name tables has nothing to
+    /// clear there.
+    is_empty: bool,
 }
 
 impl Large {
     fn new(range: PageRange, level: Level) -> Large {
         let blocks = Large::blocks(range, level);
         let entries = vec![DeviceEntry::default(); (blocks.end - blocks.start) as usize];
-        Large { level, first: blocks.start, entries }
+        Large { level, first: blocks.start, entries, is_empty: true }
     }
     /// The blocks that `range` touches.
     #[inline(always)]
@@ -72,15 +75,23 @@ impl Large {
     /// Invalidates what overlaps `range`, which lies inside the table.
     #[inline(always)]
     fn clear(&mut self, range: PageRange) {
-        let blocks = Large::blocks(range, self.level);
-        for block in blocks {
-            self.entries[(block - self.first) as usize] = DeviceEntry::default();
+        if self.is_empty || range.is_empty() {
+            return;
         }
+        let blocks = Large::blocks(range, self.level);
+        let (from, to) = ((blocks.start - self.first) as usize, (blocks.end - self.first) as usize);
+        self.entries[from..to].fill(DeviceEntry::default());
+        self.is_empty = to - from == self.entries.len();
     }
+    /// Writes the entries of `n` blocks from the one at `addr` on, frames ascending from those of `first`.
     #[inline(always)]
-    fn slot(&mut self, addr: VirtAddr) -> &mut DeviceEntry {
-        let block = addr.get() >> (PAGE_SHIFT + self.level.order() as u32);
-        &mut self.entries[(block - self.first) as usize]
+    fn set(&mut self, addr: VirtAddr, n: usize, first: DeviceEntry) {
+        let order = self.level.order();
+        let from = ((addr.get() >> (PAGE_SHIFT + order as u32)) - self.first) as usize;
+        for (k, entry) in self.entries[from..from + n].iter_mut().enumerate() {
+            *entry = first.page((k as u64) << order);
+        }
+        self.is_empty = false;
     }
     /// The entry of the page at `addr`, if a valid one of this size covers it.
     fn get(&self, addr: VirtAddr) -> Option<DeviceEntry> {
@@ -174,7 +185,7 @@ impl Writer<'_> {
                 _ => None,
             };
             if let Some(level) = level {
-                *level.slot(addr) = DeviceEntry::new(pfn, write, order);
+                level.set(addr, 1, DeviceEntry::new(pfn, write, order));
                 return 1;
             }
         }
@@ -196,16 +207,23 @@ impl Writer<'_> {
                     && pfn.align_down(level.order()) == pfn
                     && end - i >= 1 << level.order()
             };
-            let (n, order) = if fits(Level::Pud) {
-                (1 << PUD_ORDER, PUD_ORDER)
-            } else if fits(Level::Pmd) {
-                (1 << PMD_ORDER, PMD_ORDER)
-            } else {
-                // What is smaller ends where the next larger block begins, so that it gets its chance there.
-                let next = addr.next_boundary(Level::Pmd, addr.add_pages((end - i) as u64));
-                (next.pages_since(addr) as usize, 0)
+            // What is smaller ends where the next larger block begins, so that it gets its chance there.
+            let up_to = |level| {
+                addr.next_boundary(level, addr.add_pages((end - i) as u64)).pages_since(addr) as usize
             };
-            entries += self.leaf(i, n, pfn, write, order);
+            let n = if fits(Level::Pud) {
+                entries += self.leaf(i, 1 << PUD_ORDER, pfn, write, PUD_ORDER);
+                1 << PUD_ORDER
+            } else if fits(Level::Pmd) {
+                let blocks = up_to(Level::Pud) >> PMD_ORDER;
+                self.pmds.set(addr, blocks, DeviceEntry::new(pfn, write, PMD_ORDER));
+                entries += blocks as u64;
+                blocks << PMD_ORDER
+            } else {
+                let n = up_to(Level::Pmd);
+                entries += self.small(i, n, pfn, write);
+                n
+            };
             (i, pfn) = (i + n, pfn.add(n as u64));
         }
         entries
@@ -276,6 +294,33 @@ mod tests {
         table.write(pages(0, PMD)).leaf(0, PMD as usize, Pfn::new(0x2000), true, PMD_ORDER);
         table.clear(pages(1, 1));
         assert_eq!(pfns(&table, pages(0, 3)), [Some(7), None, None]);
+    }
+
+    #[test]
+    fn a_leaf_outlives_the_clearing_of_others_and_none_outlives_its_own() {
+        let mut table = DeviceTable::new(pages(0, 4 * PMD));
+        let leaf = |table: &mut DeviceTable, k: u64| {
+            table.write(pages(k * PMD, PMD)).leaf(
+                0,
+                PMD as usize,
+                Pfn::new((k + 1) << PMD_ORDER),
+                true,
+                PMD_ORDER,
+            )
+        };
+        assert_eq!((leaf(&mut table, 0), leaf(&mut table, 3)), (1, 1));
+        table.clear(pages(0, 3 * PMD));
+        assert_eq!(pfns(&table, pages(0, 1)), [None]);
+        assert_eq!(pfns(&table, pages(3 * PMD, 1)), [Some(4 << PMD_ORDER)]);
+        table.clear(pages(0, 4 * PMD));
+        assert_eq!(pfns(&table, pages(3 * PMD, 1)), [None]);
+        leaf(&mut table, 1);
+        table.clear(pages(PMD, 1));
+        assert_eq!(
+            pfns(&table, pages(PMD, 2)),
+            [None, None],
+            "what came after the table was empty is cleared too"
+        );
     }
 
     #[test]

@@ -68,6 +68,7 @@ use crate::memory::{OutOfFrames, Phys};
 use crate::notifier::Subscriptions;
 use crate::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use core::fmt;
+use crossbeam_utils::CachePadded;
 use std::sync::{Arc, Weak};
 use system::System;
 use vma::VmaTree;
@@ -152,11 +153,14 @@ impl From<AddrError> for Errno {
 #[derive(Debug)]
 pub struct Mm {
     system: Arc<System>,
+    /// The system's, at hand: every step of a walk asks it where a frame lies, which is a constant in a kernel.
+    phys: Arc<Phys>,
     geometry: Geometry,
     pgd: Pfn,
-    mmap_lock: RwLock<VmaTree>,
+    /// In a line of its own, as is what every call writes in `notifier`: what walks only read lies elsewhere.
+    mmap_lock: CachePadded<RwLock<VmaTree>>,
     /// Who mirrors this address space.
-    pub notifier: Subscriptions,
+    pub notifier: CachePadded<Subscriptions>,
     /// Every address space that may share anonymous pages with this one: itself, its parent, its children. Stands for
     /// the anon_vma trees in reverse mapping.
     family: Arc<Mutex<Vec<Weak<Mm>>>>,
@@ -192,10 +196,11 @@ impl Mm {
         let pgd = system.phys.alloc_table()?.pfn();
         let mm = Arc::new(Mm {
             system: Arc::clone(system),
+            phys: Arc::clone(&system.phys),
             geometry,
             pgd,
-            mmap_lock: RwLock::new(VmaTree::default()),
-            notifier: Subscriptions::default(),
+            mmap_lock: CachePadded::new(RwLock::new(VmaTree::default())),
+            notifier: CachePadded::default(),
             family: Arc::clone(&family),
         });
         let mut family = family.lock();
@@ -212,7 +217,7 @@ impl Mm {
     /// The machine's memory.
     #[inline(always)]
     pub fn phys(&self) -> &Arc<Phys> {
-        &self.system.phys
+        &self.phys
     }
     /// Number of levels.
     #[inline(always)]

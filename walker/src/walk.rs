@@ -112,7 +112,7 @@ fn walk_level<'a, W: WalkOps<'a>>(
         }
         let e = slot.read();
         if e.is_table() {
-            walk_level(at, vma, at.mm.phys().table(e.pfn()), below(level), span, ops)?;
+            walk_level(at, vma, at.mm.phys().table(e.table_pfn()), below(level), span, ops)?;
         } else if level == Level::Pud && e.is_huge() {
             ops.pud_leaf(vma, e, span)?;
         } else {

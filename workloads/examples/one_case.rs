@@ -1,18 +1,19 @@
 //! One case, a given number of times, and nothing else: what `scripts/instructions.sh` counts instructions of.
 //!
-//! `one_case BACKEND CASE ROUNDS`, with the cases of the table in `scripts/instructions.sh`. A round is the API call over
-//! the whole range; whatever puts the tables back is done in every round too, and in rounds of its own under the case's
-//! name with `_reset`, so that a difference of counts leaves the call alone.
+//! `one_case BACKEND CASE ROUNDS [PAGES]`, with the cases of the table in `scripts/instructions.sh`. A round is the API call
+//! over the whole range, or with PAGES whole operations of so many pages (prepare, locks, call, consume) over all of it;
+//! whatever puts the tables back is done in every round too, and in rounds of its own under the case's name with `_reset`,
+//! so that a difference of counts leaves the call alone. `one_case designs` lists the backends.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use walker::addr::{PageRange, VirtAddr};
 use walker::arch::Geometry;
-use walker::backend::Backend;
-use walker::backends::{Visitor, dispatch};
+use walker::backend::{Backend, Kind};
+use walker::backends::{ALL, Visitor, dispatch};
 use walker::counters::NoCounts;
 use walker::memory::PhysConfig;
-use walker::mirror::Mirror;
+use walker::mirror::{Mirror, RetryPolicy};
 use walker::mm::Mm;
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
@@ -26,6 +27,8 @@ const PAGES: u64 = 4096;
 struct Case<'a> {
     name: &'a str,
     rounds: u64,
+    /// Pages of an operation; none for calls alone.
+    operation: Option<u64>,
 }
 
 impl Case<'_> {
@@ -65,7 +68,15 @@ impl Visitor for Case<'_> {
         let call_too = !self.is("_reset");
         for _ in 0..self.rounds {
             let child: Option<Arc<Mm>> = self.is("cow").then(|| mm.fork().expect("frames for tables"));
-            if call_too {
+            if let Some(pages) = self.operation {
+                for k in 0..PAGES / pages {
+                    let request =
+                        Request::all(PageRange::pages(range.start().add_pages(k * pages), pages), wish);
+                    mirror
+                        .refresh(&mut backend, &request, RetryPolicy::AtOnce, &mut NoCounts)
+                        .expect("nothing is missing");
+                }
+            } else if call_too {
                 loop {
                     backend.prepare(&request, &mut NoCounts);
                     let seq = mm.notifier.read_begin(mirror.subscription());
@@ -86,12 +97,20 @@ impl Visitor for Case<'_> {
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|a| a == "designs") {
+        ALL.iter().filter(|b| b.kind != Kind::Control).for_each(|b| println!("{}", b.id));
+        return ExitCode::SUCCESS;
+    }
     let rounds = args.get(3).and_then(|r| r.parse().ok());
-    let (Some(backend), Some(name), Some(rounds)) = (args.get(1), args.get(2), rounds) else {
-        eprintln!("usage: one_case BACKEND CASE ROUNDS");
+    let operation = args.get(4).map(|p| p.parse().ok().filter(|p| (1..=PAGES).contains(p)));
+    let (Some(backend), Some(name), Some(rounds), None | Some(Some(_))) =
+        (args.get(1), args.get(2), rounds, operation)
+    else {
+        eprintln!("usage: one_case designs | BACKEND CASE ROUNDS [PAGES of an operation, 1 to {PAGES}]");
         return ExitCode::from(2);
     };
-    if dispatch(backend, Case { name, rounds }).is_none() {
+    let operation = operation.flatten();
+    if dispatch(backend, Case { name, rounds, operation }).is_none() {
         eprintln!("one_case: no backend is called {backend}; see walkbench list backends");
         return ExitCode::from(2);
     }

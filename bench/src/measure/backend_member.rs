@@ -21,7 +21,8 @@ use super::watch::{Observed, Watch};
 use crate::oracle;
 
 /// Collisions after which an operation counts as given up, whatever the definition says: a walker that starves must not
-/// hang the run.
+/// hang the run. The calls of 4.14 to 5.5 start over inside and have a bound of their own there (`SPINS` of the walker's
+/// `hmm_old.rs`).
 const STARVED: u32 = 1 << 14;
 
 /// Makes the member for the backend that it is dispatched to.

@@ -162,6 +162,11 @@ impl Entry {
     pub const fn is_plain_present(self) -> bool {
         self.0 & (PRESENT | SPECIAL) == PRESENT
     }
+    /// Present for the processor, and special: the zero page, or memory without struct page.
+    #[inline(always)]
+    pub const fn is_special_present(self) -> bool {
+        self.0 & (PRESENT | SPECIAL) == PRESENT | SPECIAL
+    }
     /// [`Entry::is_plain_present`], and writable if asked for, as mask and value for who tests many at once.
     pub const fn plain_test(write: bool) -> (u64, u64) {
         let rw = if write { RW } else { 0 };
@@ -171,6 +176,12 @@ impl Entry {
     #[inline(always)]
     pub const fn plain_pfn(self) -> u64 {
         (self.0 & PFN_MASK) >> 12
+    }
+    /// The frame of the table that an entry with [`Entry::is_table`] points to, which is never stored inverted
+    /// (`pmd_page_vaddr`, `pud_pgtable`).
+    #[inline(always)]
+    pub const fn table_pfn(self) -> Pfn {
+        Pfn::new(self.plain_pfn())
     }
     /// A leaf above the PTE level (`pmd_trans_huge`, `pud_leaf`): PSE set. Also true for PROTNONE leaves.
     #[inline(always)]

@@ -5,9 +5,10 @@
 use super::kvarray::KvArray;
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{Backend, Info, PageView};
-use crate::backends::hmm_core::{Answer, Chunk, Flags, Slots, counting_array_bytes};
+use crate::backends::hmm_core::counting_array_bytes;
 use crate::backends::hmm_old::{Call, Generation, range_call};
 use crate::backends::program;
+use crate::backends::slots::{Answer, Chunk, Flags, Slots};
 use crate::counters::{Count, Counters};
 use crate::device_table::{DeviceEntry, DeviceTable};
 use crate::mm::{Errno, Locked};

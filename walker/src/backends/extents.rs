@@ -23,8 +23,9 @@ use crate::backend::{Backend, Info, Kind, PageView};
 use crate::backends::fixed::{
     ERROR, REQ, VALID, WRITE, flag_bits, lacks, present_bits, req_flags, view, wish_flags,
 };
-use crate::backends::hmm_core::{Answer, Chunk, Flags, Quirks, Slots, hmm_range_fault};
+use crate::backends::hmm_core::{Quirks, hmm_range_fault};
 use crate::backends::map_order::{PFN_MASK, WITH_ORDER, order_bits, order_of};
+use crate::backends::slots::{Answer, Chunk, Flags, Slots};
 use crate::counters::{Count, Counters};
 use crate::device_table::DeviceTable;
 use crate::memory::Table;

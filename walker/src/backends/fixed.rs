@@ -11,15 +11,14 @@ use super::kvarray::KvArray;
 use crate::addr::{Level, PageRange, Pfn, VirtAddr};
 use crate::arch::Entry;
 use crate::backend::{Backend, Capability, Info, PageView};
-use crate::backends::hmm_core::{
-    Answer, Chunk, End, Flags, Later, Part, Quirks, Slots, do_later, hmm_range_fault_part, plain_run,
-    unless_moved,
-};
+use crate::backends::hmm_core::{End, Later, Part, Quirks, do_later, hmm_range_fault_part, unless_moved};
 use crate::backends::map_order;
 use crate::backends::program;
+use crate::backends::slots::{Answer, Chunk, Flags, Slots, plain_run};
 use crate::counters::{Count, Counters};
 use crate::device_table::{DeviceEntry, DeviceTable};
 use crate::memory::Table;
+use crate::memory::table::in_general_register;
 #[cfg(not(loom))]
 use crate::memory::wide::Decode;
 use crate::mm::{Errno, Locked};
@@ -58,13 +57,14 @@ pub trait Layout: Send + 'static {
     const PFN_MASK: u64 = (1 << Self::ORDER_SHIFT) - 1;
     /// Bits that belong to the caller and survive every store.
     const STICKY: u64 = 0;
-    /// With a mask of 0 the wish of every page is the default: decided once a call, no slot is read.
+    /// With a mask of 0 the wish of every page is the default: decided once a call, no slot is read, and entries are
+    /// tested in groups.
     const HOISTS_MASK: bool = false;
     /// Of a mapping above the PTE level only the first slot in the range is written; the others hold anything.
     const FIRST_SLOT_ONLY: bool = false;
     /// The consumer steps from mapping to mapping by the order in the slots, and writes one device entry for each.
     const CONSUMER_STEPS: bool = false;
-    /// Plainly present entries are decoded with vectors in a snapshot.
+    /// Where the mask is hoisted, plainly present entries are decoded with vectors.
     const WIDE: bool = false;
     /// The bits that tell the size of a mapping of `1 << order` pages.
     #[inline(always)]
@@ -144,14 +144,14 @@ pub(super) fn lacks(req: u64, slot: u64) -> bool {
     req > slot
 }
 
-/// The request bits of a wish.
+/// The request bits of a wish: its two bits moved to the top, without a branch, since prepare does it page by page.
+#[inline(always)]
 pub(super) fn req_flags(wish: Wish) -> u64 {
-    match wish {
-        Wish::None => 0,
-        Wish::Read => VALID,
-        Wish::Write => VALID | WRITE,
-    }
+    let wish = wish as u64;
+    (wish & 1) << 63 | (wish & 2) << 61
 }
+
+const _: () = assert!(Wish::None as u8 == 0 && Wish::Read as u8 == 1 && Wish::Write as u8 == 3);
 
 /// The device entry of a slot whose frame lies under `pfn_mask`.
 #[inline(always)]
@@ -188,6 +188,36 @@ impl<L: Layout, const READS: bool> InOut<'_, L, READS> {
     #[inline(always)]
     fn req(&self, k: usize) -> u64 {
         if READS { self.hmm_pfns[k] & self.pfn_flags_mask | self.default_flags } else { self.default_flags }
+    }
+    /// [`plain_run`] where all entries must pass one and the same test, since no slot holds a wish: one branch for a
+    /// group of them. A group with an entry that does not pass is looked at again one by one.
+    #[inline(always)]
+    fn alike_run(self, table: Table<'_>, first: usize, needs_write: bool) -> usize {
+        const GROUP: usize = 4;
+        let (mask, value) = Entry::plain_test(needs_write);
+        let out = self.hmm_pfns;
+        let run = table.ptep_run(first, out.len());
+        let mut done = 0;
+        for (slots, group) in out.as_chunks_mut::<GROUP>().0.iter_mut().zip(run.groups::<GROUP>()) {
+            // What must be set is set in all of them, what must not be is set in none.
+            let all = group.iter().fold(!0, |bits, e| bits & e.bits());
+            let any = group.iter().fold(0, |bits, e| bits | e.bits());
+            if (all & value | any & !value) & mask != value {
+                break;
+            }
+            for (slot, e) in slots.iter_mut().zip(group) {
+                Self::store(slot, in_general_register(present_bits(e)));
+            }
+            done += GROUP;
+        }
+        for (k, slot) in out.iter_mut().enumerate().skip(done) {
+            let e = run.ptep_get(k);
+            if e.bits() & mask != value {
+                return k;
+            }
+            Self::store(slot, present_bits(e));
+        }
+        out.len()
     }
     /// The plain store, or a read-modify-write where the caller owns bits.
     #[inline(always)]
@@ -244,12 +274,15 @@ impl<L: Layout, const READS: bool> Chunk for InOut<'_, L, READS> {
     }
     #[inline(always)]
     fn plain_run<const MAY_FAULT: bool>(self, table: Table<'_>, first: usize) -> usize {
+        if !L::HOISTS_MASK || (MAY_FAULT && READS) {
+            return plain_run::<_, MAY_FAULT>(table, first, self);
+        }
+        let needs_write = MAY_FAULT && self.default_flags & WRITE != 0;
         #[cfg(not(loom))] // loom's entries are no words
-        if L::WIDE && !(MAY_FAULT && READS) {
-            let needs_write = MAY_FAULT && self.default_flags & WRITE != 0;
+        if L::WIDE {
             return table.decode_run(first, self.hmm_pfns, plain_decode(needs_write));
         }
-        plain_run::<_, MAY_FAULT>(table, first, self)
+        self.alike_run(table, first, needs_write)
     }
     #[inline(always)]
     fn answer_present<const MAY_FAULT: bool>(&mut self, k: usize, e: Entry) -> bool {

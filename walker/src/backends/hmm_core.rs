@@ -11,6 +11,7 @@
 
 use crate::addr::{Level, PMD_ORDER, PUD_ORDER, PageRange, VirtAddr};
 use crate::arch::{Entry, SwpEntry};
+use crate::backends::slots::{Answer, Chunk, Flags, Quiet, Slots, cpu_flags, need_fault, quiet_run};
 use crate::counters::{Count, Counters};
 use crate::memory::{Table, rcu};
 use crate::mm::fault::{FaultFlags, VmFault};
@@ -19,127 +20,6 @@ use crate::mm::vma::{VmFlags, Vma};
 use crate::mm::{Errno, Locked};
 use crate::notifier::Subscription;
 use crate::walk::{Visit, WalkOps, walk_page_range};
-use bitflags::bitflags;
-
-bitflags! {
-    /// What the CPU entry gives, or what a slot wishes: HMM_PFN_VALID / REQ_FAULT and HMM_PFN_WRITE / REQ_WRITE share
-    /// their positions, as they do in the kernel.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Flags: u8 {
-        /// The page is valid; as a wish: it must become so.
-        const VALID = 1;
-        /// The page is writable; as a wish: it must become so (only together with VALID).
-        const WRITE = 2;
-        /// The page cannot be given to the device.
-        const ERROR = 4;
-        /// The caller's own device-private memory.
-        const DEVICE = 8;
-        /// A page without struct page (formats until 5.7 tell it from an error).
-        const SPECIAL = 16;
-        /// Nothing is mapped (4.14 tells it from what is mapped but not present).
-        const EMPTY = 32;
-    }
-}
-
-/// What a slot is to hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Frame number; meaningless without VALID, yet stored where the kernel stores it.
-    pub pfn: u64,
-    /// What may be done with it.
-    pub flags: Flags,
-    /// log2 of the base pages of the mapping.
-    pub order: u8,
-}
-
-impl Answer {
-    /// Nothing there.
-    pub const NONE: Answer = Answer { pfn: 0, flags: Flags::empty(), order: 0 };
-    /// Not to be had.
-    pub const ERROR: Answer = Answer { pfn: 0, flags: Flags::ERROR, order: 0 };
-}
-
-/// The caller's arrays: where wishes are read and answers written. Slot 0 is the first page of the call's range. A slot
-/// has 8 bytes in every design, and so has a wish.
-pub trait Slots {
-    /// Slots `i..i + n` as local slices, so that the loop over a table keeps their addresses in registers.
-    type Chunk<'s>: Chunk
-    where
-        Self: 's;
-    /// Every slot wishes the same, and none is read to know it: one wish stands for a whole span.
-    const UNIFORM: bool = false;
-    /// Bytes of one record of the answer.
-    const RECORD_BYTES: u64 = 8;
-    /// Whether any wish can reach the walk at all; if not, it is a snapshot and no wish is read (5.7+).
-    fn may_fault(&self) -> bool;
-    /// The walk begins, or begins again, at slot `i`: what was answered from there on is void.
-    #[inline(always)]
-    fn begin(&mut self, i: usize) {
-        let _ = i;
-    }
-    /// The slots `i..i + n`.
-    fn chunk(&mut self, i: usize, n: usize) -> Self::Chunk<'_>;
-    /// Stores answers of slots `i..i + n`, frames ascending (`hmm_vma_handle_pmd`); returns how many records it wrote.
-    fn put_run(&mut self, i: usize, n: usize, first: Answer) -> u64 {
-        let mut chunk = self.chunk(i, n);
-        for k in 0..n {
-            chunk.put(k, Answer { pfn: first.pfn + k as u64, ..first });
-        }
-        n as u64
-    }
-    /// Stores the same answer in slots `i..i + n` (`hmm_pfns_fill`); returns how many records it wrote.
-    fn fill(&mut self, i: usize, n: usize, answer: Answer) -> u64 {
-        let mut chunk = self.chunk(i, n);
-        for k in 0..n {
-            chunk.put(k, answer);
-        }
-        n as u64
-    }
-    /// How many records the answers to `n` slots, stored one by one since the last call, came to.
-    #[inline(always)]
-    fn stored(&mut self, n: usize) -> u64 {
-        n as u64
-    }
-    /// The wish of slot `i`.
-    fn wish(&mut self, i: usize) -> Flags {
-        self.chunk(i, 1).wish(0)
-    }
-    /// Stores the answer of slot `i`.
-    fn put(&mut self, i: usize, answer: Answer) {
-        self.chunk(i, 1).put(0, answer);
-    }
-}
-
-/// A few slots in a row. Indices are below the length that [`Slots::chunk`] was given.
-#[allow(clippy::len_without_is_empty)] // never empty
-pub trait Chunk {
-    /// How many slots.
-    fn len(&self) -> usize;
-    /// The wish of slot `k`: `(slot & pfn_flags_mask) | default_flags`. VALID and WRITE, and DEVICE until 5.6.
-    fn wish(&self, k: usize) -> Flags;
-    /// Stores the answer of slot `k`.
-    fn put(&mut self, k: usize, answer: Answer);
-    /// Answers plainly present entries `first..` of `table`, one a slot, until one is not or needs a fault; returns how
-    /// many it answered.
-    #[inline(always)]
-    fn plain_run<const MAY_FAULT: bool>(self, table: Table<'_>, first: usize) -> usize
-    where
-        Self: Sized,
-    {
-        plain_run::<_, MAY_FAULT>(table, first, self)
-    }
-    /// Answers a plainly present PTE, unless `MAY_FAULT` and slot `k` wishes more than the entry gives: then it returns
-    /// false and leaves the slot alone. Override where the bits of the entry map to the slot directly.
-    #[inline(always)]
-    fn answer_present<const MAY_FAULT: bool>(&mut self, k: usize, e: Entry) -> bool {
-        let flags = cpu_flags(e);
-        if MAY_FAULT && !need_fault(self.wish(k), flags).is_empty() {
-            return false;
-        }
-        self.put(k, Answer { pfn: e.plain_pfn(), flags, order: 0 });
-        true
-    }
-}
 
 /// What differs between generations. The defaults are 6.12.
 pub trait Quirks {
@@ -239,6 +119,8 @@ struct HmmWalk<'a, 's, S, Q, C> {
     may_fault: bool,
     slots: &'s mut S,
     last: VirtAddr,
+    /// Around the tables of a walk; gone before anything faults or waits.
+    rcu: Option<rcu::Guard>,
     c: &'s mut C,
     quirks: core::marker::PhantomData<Q>,
 }
@@ -327,6 +209,7 @@ fn walk_until_done<S: Slots, Q: Quirks, C: Counters>(
         may_fault,
         slots,
         last: part.start(),
+        rcu: None,
         c,
         quirks: core::marker::PhantomData,
     };
@@ -339,7 +222,10 @@ fn walk_until_done<S: Slots, Q: Quirks, C: Counters>(
         walk.c.add(Count::Walks, 1);
         let i = walk.slot_of(walk.last);
         walk.slots.begin(i);
-        match walk_page_range(at, PageRange::between(walk.last, part.end()), &mut walk) {
+        walk.rcu = rcu::read_lock_walk();
+        let walked = walk_page_range(at, PageRange::between(walk.last, part.end()), &mut walk);
+        walk.rcu = None;
+        match walked {
             Ok(()) => return Ok(()),
             Err(Break::Again) => {}
             Err(Break::Fault(span, need)) if Q::FAULTS_LATER => {
@@ -378,64 +264,8 @@ pub(super) fn do_later<S: Slots, Q: Quirks, C: Counters>(
     };
     let quirks = core::marker::PhantomData;
     let walk: &mut HmmWalk<'_, '_, S, Q, C> =
-        &mut HmmWalk { at, range, owner, may_fault: true, slots, last: span.start(), c, quirks };
+        &mut HmmWalk { at, range, owner, may_fault: true, slots, last: span.start(), rcu: None, c, quirks };
     walk.fault_outside(span, need)
-}
-
-/// `hmm_pte_need_fault`: what a page with these CPU flags needs to fulfil the wish. Empty, VALID (a read fault) or
-/// VALID and WRITE.
-#[inline(always)]
-pub fn need_fault(wish: Flags, cpu: Flags) -> Flags {
-    if !wish.contains(Flags::VALID) {
-        return Flags::empty();
-    }
-    if wish.contains(Flags::WRITE) && !cpu.contains(Flags::WRITE) {
-        return Flags::VALID.union(Flags::WRITE);
-    }
-    if !cpu.contains(Flags::VALID) { Flags::VALID } else { Flags::empty() }
-}
-
-/// `pte_to_hmm_pfn_flags` / `pmd_to_hmm_pfn_flags` without the order.
-#[inline(always)]
-pub(super) fn cpu_flags(e: Entry) -> Flags {
-    if !e.is_present() || e.is_protnone() {
-        Flags::empty()
-    } else if e.is_write() {
-        Flags::VALID.union(Flags::WRITE)
-    } else {
-        Flags::VALID
-    }
-}
-
-/// Answers plainly present entries until one is not, or needs a fault; returns how many it answered.
-///
-/// A function of its own on local slices: the loop is a load, a test, a few shifts and a store. The entry that stops
-/// it is read again by the caller, as good as the first read.
-#[inline(always)]
-pub(super) fn plain_run<K: Chunk, const MAY_FAULT: bool>(
-    table: Table<'_>,
-    first: usize,
-    mut chunk: K,
-) -> usize {
-    let n = chunk.len();
-    // Both lengths are stated once, so that the loop carries no bounds check.
-    let run = table.ptep_run(first, n);
-    assert!(run.len() == n && chunk.len() == n);
-    let mut answer = |k: usize| {
-        let e = run.ptep_get(k);
-        e.is_plain_present() && chunk.answer_present::<MAY_FAULT>(k, e)
-    };
-    // Four at a time while four are left: a loop that may end early is not unrolled by the compiler.
-    let mut k = 0;
-    while k + 4 <= n {
-        for j in k..k + 4 {
-            if !answer(j) {
-                return j;
-            }
-        }
-        k += 4;
-    }
-    (k..n).find(|&k| !answer(k)).unwrap_or(n)
 }
 
 /// What a device-private entry gives its owner.
@@ -520,6 +350,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
     #[cold]
     fn fault(&mut self, vma: &'a Vma, span: PageRange, need: Flags) -> Break {
         self.last = span.start();
+        self.rcu = None;
         if Q::FAULTS_OUTSIDE || Q::FAULTS_LATER {
             return Break::Fault(span, need);
         }
@@ -543,25 +374,30 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
     fn fault_exactly(&mut self, vma: &'a Vma, span: PageRange) -> Result<(), End> {
         // What the mapping that was looked up last gives, and where it ends.
         let (mut cpu, mut end) = (Flags::empty(), span.start());
-        let mut addr = span.start();
-        while addr < span.end() {
-            let wish = self.slots.wish(self.slot_of(addr));
-            if wish.contains(Flags::VALID) {
-                if addr >= end {
-                    (cpu, end) = mapping_at(self.at, addr);
-                }
-                let need = need_fault(wish, cpu);
-                if !need.is_empty() {
-                    self.fault_page(vma, addr, need)?;
-                    end = addr;
-                } else if S::UNIFORM {
-                    addr = end;
-                    continue;
-                }
+        let mut from = span.start();
+        while let Some((addr, wish)) = self.next_wish(PageRange::between(from, span.end())) {
+            from = addr.add_pages(1);
+            if addr >= end {
+                (cpu, end) = mapping_at(self.at, addr);
             }
-            addr = addr.add_pages(1);
+            let need = need_fault(wish, cpu);
+            if !need.is_empty() {
+                self.fault_page(vma, addr, need)?;
+                end = addr;
+            } else if S::UNIFORM {
+                from = end.min(span.end());
+            }
         }
         Ok(())
+    }
+
+    /// The first page of `part` that anything is wished of, and the wish. Most pages of a span may wish for nothing.
+    #[inline]
+    fn next_wish(&mut self, part: PageRange) -> Option<(VirtAddr, Flags)> {
+        let n = part.nr_pages() as usize;
+        let chunk = self.slots.chunk(self.slot_of(part.start()), n);
+        let k = (0..n).find(|&k| chunk.wish(k).contains(Flags::VALID))?;
+        Some((part.start().add_pages(k as u64), chunk.wish(k)))
     }
 
     fn fault_page(&mut self, vma: &'a Vma, addr: VirtAddr, need: Flags) -> Result<(), End> {
@@ -612,11 +448,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
             } else {
                 chunk.plain_run::<false>(table, first + k)
             };
-            self.c.add(Count::PtesVisited, done as u64);
-            self.c.add(Count::SlotsWritten, self.slots.stored(done));
-            if may_fault && !S::UNIFORM {
-                self.c.add(Count::WishesRead, done as u64);
-            }
+            self.answered(done);
             k += done;
             if done < most {
                 k = self.handle_ptes(table, part, k)?;
@@ -625,18 +457,42 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         Ok(())
     }
 
+    /// Counts a run of `done` entries.
+    #[inline(always)]
+    fn answered(&mut self, done: usize) {
+        self.c.add(Count::PtesVisited, done as u64);
+        self.c.add(Count::SlotsWritten, self.slots.stored(done));
+        if self.may_fault && !S::UNIFORM {
+            self.c.add(Count::WishesRead, done as u64);
+        }
+    }
+
     /// What stopped a run, and whatever else is not plainly present behind it; returns where the next run begins. Apart
     /// from the runs, so that their loop keeps its registers.
     #[inline(never)]
     fn handle_ptes(&mut self, table: Table<'a>, part: PageRange, mut k: usize) -> Result<usize, Break> {
         let n = part.nr_pages() as usize;
+        let slot = self.slot_of(part.start());
         let first = part.start().index(Level::Pte);
+        let quiet = Quiet { none: Answer::NONE, zero_pfn: Some(self.at.mm.system().zero_pfn()) };
+        let may_fault = self.may_fault;
         loop {
-            let e = table.ptep_get(first + k);
-            self.c.add(Count::PtesVisited, 1);
-            let rest = PageRange::between(part.start().add_pages(k as u64), part.end());
-            self.handle_pte(e, rest)?;
-            k += 1;
+            let most = (n - k).min(self.c.run_limit());
+            let chunk = self.slots.chunk(slot + k, most);
+            let done = if may_fault {
+                quiet_run::<_, true>(table, first + k, chunk, quiet)
+            } else {
+                quiet_run::<_, false>(table, first + k, chunk, quiet)
+            };
+            self.answered(done);
+            k += done;
+            if done == 0 {
+                let e = table.ptep_get(first + k);
+                self.c.add(Count::PtesVisited, 1);
+                let rest = PageRange::between(part.start().add_pages(k as u64), part.end());
+                self.handle_pte(e, rest)?;
+                k += 1;
+            }
             if k == n || table.ptep_get(first + k).is_plain_present() {
                 return Ok(k);
             }
@@ -727,6 +583,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
                     return b;
                 }
                 self.c.add(Count::MigrationWaits, 1);
+                self.rcu = None;
                 self.at.mm.migration_entry_wait(pmd, addr);
                 Break::Again
             }
@@ -786,6 +643,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
                 return Err(Break::Wait(part.start()));
             }
             self.c.add(Count::MigrationWaits, 1);
+            self.rcu = None;
             self.at.mm.pmd_migration_entry_wait(pmd);
             return Err(Break::Again);
         }
@@ -838,12 +696,12 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> WalkOps<'a> for HmmWalk<'a, '_, S, Q,
             self.c.add(Count::PmdsVisited, 1);
             if e.is_table() {
                 // pte_offset_map .. pte_unmap: a table read under the guard stays a table until the guard is gone.
-                let rcu = rcu::read_lock();
+                let rcu = self.rcu.is_none().then(rcu::read_lock);
                 let e = pmd.read();
                 if !e.is_table() {
                     continue;
                 }
-                let r = self.walk_ptes(self.at.mm.phys().table(e.pfn()), part);
+                let r = self.walk_ptes(self.at.mm.phys().table(e.table_pfn()), part);
                 drop(rcu);
                 return r.map_err(|b| self.leave_ptes(vma, pmd, b));
             }

@@ -17,9 +17,8 @@
 
 use crate::addr::{Level, PageRange, VirtAddr};
 use crate::arch::Entry;
-use crate::backends::hmm_core::{
-    Answer, Chunk, Flags, Slots, cpu_flags, device_flags, fault_page, need_fault,
-};
+use crate::backends::hmm_core::{device_flags, fault_page};
+use crate::backends::slots::{Answer, Chunk, Flags, Quiet, Slots, cpu_flags, need_fault, quiet_run};
 use crate::counters::{Count, Counters};
 use crate::memory::{Table, rcu};
 use crate::mm::fault::{FaultFlags, VmFault};
@@ -123,9 +122,10 @@ pub struct Call<'a> {
     pub range: PageRange,
 }
 
-/// Consecutive restarts at one page after which a call counts as spinning for ever. Other threads can undo a fault
-/// only so often.
-const SPINS: u32 = 1 << 14;
+/// Consecutive restarts at one page after which a call counts as spinning for ever: other threads can undo a fault only so
+/// often. Each of them may fault 512 pages (4.14), which is why this is less than what an operation survives that starts
+/// over outside of the call (`STARVED` of the program's `backend_member.rs`).
+const SPINS: u32 = 1 << 10;
 
 /// Why a walk ended early.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +150,8 @@ struct OldWalk<'a, 's, S, G, C> {
     fault: bool,
     slots: &'s mut S,
     last: VirtAddr,
+    /// Around the tables of a walk; gone before anything faults or waits.
+    rcu: Option<rcu::Guard>,
     c: &'s mut C,
     generation: core::marker::PhantomData<G>,
 }
@@ -170,6 +172,7 @@ pub fn range_call<S: Slots, G: Generation, C: Counters>(
         fault: slots.may_fault(),
         slots,
         last: call.range.start(),
+        rcu: None,
         c,
         generation: core::marker::PhantomData,
     };
@@ -196,7 +199,10 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
             }
             first = false;
             self.c.add(Count::Walks, 1);
-            match walk_page_range(self.call.at, PageRange::between(self.last, range.end()), self) {
+            self.rcu = rcu::read_lock_walk();
+            let walked = walk_page_range(self.call.at, PageRange::between(self.last, range.end()), self);
+            self.rcu = None;
+            match walked {
                 Ok(()) => return Ok(range.nr_pages() as usize),
                 Err(Break::Faulted) if self.last == fault_at && spins == SPINS => return Err(Errno::Intr),
                 Err(Break::Faulted) => {
@@ -353,6 +359,7 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
         mut first: Option<Flags>,
         absent: Answer,
     ) -> Result<(), Errno> {
+        self.rcu = None;
         let mut addr = span.start();
         while addr < span.end() {
             let i = self.slot_of(addr);
@@ -397,13 +404,47 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
             } else {
                 chunk.plain_run::<false>(table, first + k)
             };
-            self.c.add(Count::PtesVisited, done as u64);
-            self.c.add(Count::SlotsWritten, done as u64);
-            if self.fault && Self::RULES.wishes_in_slots {
-                self.c.add(Count::WishesRead, done as u64);
-            }
+            self.answered(done);
             k += done;
             if done < most {
+                k = self.handle_ptes(table, part, k)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a run of `done` entries.
+    #[inline(always)]
+    fn answered(&mut self, done: usize) {
+        self.c.add(Count::PtesVisited, done as u64);
+        self.c.add(Count::SlotsWritten, done as u64);
+        if self.fault && Self::RULES.wishes_in_slots {
+            self.c.add(Count::WishesRead, done as u64);
+        }
+    }
+
+    /// What stopped a run, and whatever else is not plainly present behind it; returns where the next run begins.
+    #[inline(never)]
+    fn handle_ptes(&mut self, table: Table<'a>, part: PageRange, mut k: usize) -> Result<usize, Break> {
+        let n = part.nr_pages() as usize;
+        let slot = self.slot_of(part.start());
+        let first = part.start().index(Level::Pte);
+        let refused = Self::RULES.refuses_special && Self::RULES.refuses_zero_page;
+        let quiet = Quiet {
+            none: Answer { flags: Flags::EMPTY, ..Answer::NONE },
+            zero_pfn: (!refused).then_some(self.call.at.mm.system().zero_pfn()),
+        };
+        loop {
+            let most = (n - k).min(self.c.run_limit());
+            let chunk = self.slots.chunk(slot + k, most);
+            let done = if self.fault {
+                quiet_run::<_, true>(table, first + k, chunk, quiet)
+            } else {
+                quiet_run::<_, false>(table, first + k, chunk, quiet)
+            };
+            self.answered(done);
+            k += done;
+            if done == 0 {
                 let e = table.ptep_get(first + k);
                 self.c.add(Count::PtesVisited, 1);
                 let wish = self.wish(slot + k);
@@ -412,8 +453,10 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
                 self.store(slot + k, answer);
                 k += 1;
             }
+            if k == n || table.ptep_get(first + k).is_plain_present() {
+                return Ok(k);
+            }
         }
-        Ok(())
     }
 
     /// The batch that a page which needs a fault starts: from there, or from the start of the slice (4.14).
@@ -502,6 +545,7 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
                 self.store(self.slot_of(addr), Answer::NONE);
                 self.last = addr;
                 self.c.add(Count::MigrationWaits, 1);
+                self.rcu = None;
                 self.call.at.mm.migration_entry_wait(pmd, addr);
                 Break::Waited
             }
@@ -540,6 +584,7 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
         }
         self.last = part.start();
         self.c.add(Count::MigrationWaits, 1);
+        self.rcu = None;
         self.call.at.mm.pmd_migration_entry_wait(pmd);
         Err(Break::Waited)
     }
@@ -592,11 +637,11 @@ impl<'a, S: Slots, G: Generation, C: Counters> WalkOps<'a> for OldWalk<'a, '_, S
     /// `hmm_vma_walk_pmd`.
     fn pmd_entry(&mut self, vma: &'a Vma, pmd: Slot<'a>, part: PageRange) -> Result<(), Break> {
         // pte_offset_map .. pte_unmap: a table read here stays a table until the guard is gone.
-        let rcu = rcu::read_lock();
+        let rcu = self.rcu.is_none().then(rcu::read_lock);
         let e = pmd.read();
         self.c.add(Count::PmdsVisited, 1);
         if e.is_table() {
-            let r = self.walk_ptes(self.call.at.mm.phys().table(e.pfn()), part);
+            let r = self.walk_ptes(self.call.at.mm.phys().table(e.table_pfn()), part);
             drop(rcu);
             return r.map_err(|b| self.leave_ptes(vma, pmd, b));
         }

@@ -8,10 +8,12 @@
 //!
 //! **Cannot say** what `map_order` cannot.
 //!
-//! **Costs** with a mask of 0 no slot is read, and a huge leaf is decided in one step; with a mask as `map_order`. Twice
-//! the code of the inner loop.
+//! **Costs** with a mask of 0 no slot is read, and a huge leaf is decided in one step. All entries of a table then have to
+//! pass the same test, so four of them are tested with one branch; what does not pass is looked at one by one. With a mask
+//! as `map_order`. Twice the code of the inner loop.
 //!
-//! **Asks of the kernel** one branch in `hmm_range_need_fault` and `hmm_pte_need_fault`'s caller; of drivers nothing.
+//! **Asks of the kernel** one branch in `hmm_range_need_fault`, and a loop over the entries of a table that are plainly
+//! present in front of `hmm_vma_handle_pte`; of drivers nothing. Nothing but general registers.
 
 use crate::backend::{Info, Kind};
 use crate::backends::fixed::{Fixed, Layout};

@@ -20,9 +20,10 @@
 use super::kvarray::KvArray;
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{Backend, Capability, Info, Kind, PageView};
-use crate::backends::hmm_core::{Answer, Chunk, Flags, Slots, counting_array_bytes};
+use crate::backends::hmm_core::counting_array_bytes;
 use crate::backends::hmm_old::{Call, Generation, Version, range_call};
 use crate::backends::program;
+use crate::backends::slots::{Answer, Chunk, Flags, Slots};
 use crate::counters::Counters;
 use crate::device_table::{DeviceEntry, DeviceTable};
 use crate::mm::vma::VmFlags;

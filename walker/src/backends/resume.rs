@@ -32,6 +32,7 @@ use crate::mm::{Errno, Locked, Mm};
 use crate::notifier::Subscription;
 use crate::request::Request;
 use core::marker::PhantomData;
+use core::ops::Range;
 
 /// `resume`: `map_order`'s layout and faults.
 pub type Resume = ResumeOf<Plain>;
@@ -98,11 +99,30 @@ fn span(run: &[Slice]) -> PageRange {
     PageRange::between(run[0].part.start(), run[run.len() - 1].part.end())
 }
 
+/// The next run of neighbours at or behind index `from` that all are as `is` wants them. By hand: a call of one slice
+/// pays for this three times, and `chunk_by` compares what it does not need to.
+#[inline(always)]
+fn next_run(slices: &[Slice], from: usize, is: impl Fn(&Slice) -> bool) -> Option<Range<usize>> {
+    let mut first = from;
+    while first < slices.len() && !is(&slices[first]) {
+        first += 1;
+    }
+    let mut end = first;
+    while end < slices.len() && is(&slices[end]) {
+        end += 1;
+    }
+    (first < end).then_some(first..end)
+}
+
 impl<L: Layout> ResumeOf<L> {
     /// What the last attempt has made certain, neighbours as one.
-    fn just_done(&self) -> impl Iterator<Item = PageRange> {
-        let runs = self.slices.chunk_by(|a, b| a.just_done == b.just_done);
-        runs.filter(|run| run[0].just_done).map(span)
+    #[inline(always)]
+    fn for_each_just_done(&self, mut part: impl FnMut(PageRange)) {
+        let mut from = 0;
+        while let Some(run) = next_run(&self.slices, from, |s| s.just_done) {
+            from = run.end;
+            part(span(&self.slices[run]));
+        }
     }
 }
 
@@ -153,7 +173,10 @@ impl<L: Layout> Backend for ResumeOf<L> {
         if self.slices.is_empty() {
             return Err(Errno::Inval);
         }
-        for slices in self.slices.chunk_by_mut(|a, b| a.done == b.done).filter(|run| !run[0].done) {
+        let mut from = 0;
+        while let Some(run) = next_run(&self.slices, from, |s| !s.done) {
+            from = run.end;
+            let slices = &mut self.slices[run];
             let part = span(slices);
             let mut begun = Some(seq);
             self.fixed.call_part(at, part, c, &mut |last| {
@@ -196,12 +219,12 @@ impl<L: Layout> Backend for ResumeOf<L> {
     }
 
     fn programmed(&self, part: &mut impl FnMut(PageRange)) {
-        self.just_done().for_each(part);
+        self.for_each_just_done(part);
     }
 
     /// What the last attempt has made certain.
     fn consume<C: Counters>(&mut self, device: &mut DeviceTable, c: &mut C) {
-        self.just_done().for_each(|part| self.fixed.consume_part(part, device, c));
+        self.for_each_just_done(|part| self.fixed.consume_part(part, device, c));
     }
 
     fn view(&self, i: usize) -> PageView {

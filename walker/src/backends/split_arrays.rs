@@ -19,8 +19,9 @@ use crate::backends::fixed::{
     CAPABILITIES, ERROR, REQ, VALID, device_entry, flag_bits, lacks, present_bits, req_flags, view,
     wish_flags,
 };
-use crate::backends::hmm_core::{Answer, Chunk, Flags, Quirks5_8, Slots, hmm_range_fault};
+use crate::backends::hmm_core::{Quirks5_8, hmm_range_fault};
 use crate::backends::program;
+use crate::backends::slots::{Answer, Chunk, Flags, Slots};
 use crate::counters::{Count, Counters};
 use crate::device_table::DeviceTable;
 use crate::mm::{Errno, Locked};

@@ -18,8 +18,9 @@
 use super::kvarray::KvArray;
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{Backend, Capability, Info, Kind, PageView};
-use crate::backends::hmm_core::{Answer, Chunk, Flags, Quirks5_8, Slots, hmm_range_fault};
+use crate::backends::hmm_core::{Quirks5_8, hmm_range_fault};
 use crate::backends::program;
+use crate::backends::slots::{Answer, Chunk, Flags, Slots};
 use crate::counters::{Count, Counters};
 use crate::device_table::{DeviceEntry, DeviceTable};
 use crate::memory::{PageKind, Phys};

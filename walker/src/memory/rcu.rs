@@ -5,8 +5,8 @@
 //! could have met the old link is gone. Models rcu_read_lock in `pte_offset_map` and `pte_free_defer` / the RCU side
 //! of `tlb_remove_table` (mm/pgtable-generic.c, mm/mmu_gather.c, 6.12).
 //!
-//! The kernel takes the lock per PTE table; the model takes it once per walk, since a pin costs a fence here and
-//! nothing there. It is never held across a fault.
+//! The kernel takes the lock per PTE table, where it costs nothing. A pin costs a fence, so that a range walk takes it
+//! once ([`read_lock_walk`]) and gives it back before it faults or waits.
 
 #[cfg(not(loom))]
 mod imp {
@@ -17,6 +17,12 @@ mod imp {
     #[inline]
     pub fn read_lock() -> Guard {
         crossbeam_epoch::pin()
+    }
+
+    /// A section around all tables of a walk; where there is none, each table opens its own.
+    #[inline]
+    pub fn read_lock_walk() -> Option<Guard> {
+        Some(read_lock())
     }
 
     /// Runs `f` once every critical section that is open now has ended.
@@ -60,6 +66,11 @@ mod imp {
     pub fn read_lock() -> Guard {
         READERS.fetch_add(1, SeqCst);
         Guard(())
+    }
+
+    /// None: the sections of the tables are those that are checked.
+    pub fn read_lock_walk() -> Option<Guard> {
+        None
     }
 
     /// Runs `f` when no critical section is open.

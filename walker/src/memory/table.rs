@@ -21,6 +21,19 @@ pub struct Table<'p> {
     pfn: Pfn,
 }
 
+/// `word`, which the compiler cannot put into a vector register together with its neighbours: code of a kernel has none,
+/// so a design for a kernel must not be measured with them. No instruction.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn in_general_register(word: u64) -> u64 {
+    let same;
+    // SAFETY: no instruction at all.
+    unsafe {
+        core::arch::asm!("/* {0} */", inlateout(reg) word => same, options(pure, nomem, nostack, preserves_flags));
+    }
+    same
+}
+
 /// Witness that the split lock of a table is held.
 pub type Ptl<'p> = MutexGuard<'p, ()>;
 
@@ -42,6 +55,15 @@ impl Run<'_> {
     #[inline(always)]
     pub fn ptep_get(self, k: usize) -> Entry {
         Entry(self.0[k].load(Relaxed))
+    }
+}
+
+impl<'p> Run<'p> {
+    /// Whole groups of `N` entries, each read once and relaxed as by [`Run::ptep_get`]; what is left over is not among
+    /// them.
+    #[inline(always)]
+    pub fn groups<const N: usize>(self) -> impl Iterator<Item = [Entry; N]> + 'p {
+        self.0.as_chunks::<N>().0.iter().map(|group| core::array::from_fn(|j| Entry(group[j].load(Relaxed))))
     }
 }
 

@@ -194,7 +194,7 @@ impl Vmf<'_> {
     fn handle_pte_fault<C: Counters>(&self, c: &mut C) -> VmFault {
         let pmd = self.pmd.read();
         let orig = if pmd.is_table() {
-            self.mm().phys().table(pmd.pfn()).ptep_get(self.pte_index())
+            self.mm().phys().table(pmd.table_pfn()).ptep_get(self.pte_index())
         } else if pmd.is_none() {
             Entry::NONE
         } else {

@@ -54,39 +54,56 @@ impl Mm {
     }
 
     /// The slot of `addr` at `level`, or the level at which the descent met an entry that is no table.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, addr: VirtAddr, level: Level) -> Result<Slot<'_>, Level> {
-        let mut table = self.root();
-        let mut at = self.geometry().root();
-        while at > level {
-            let e = table.read(addr.index(at));
-            if !e.is_table() {
-                return Err(at);
-            }
-            table = self.phys().table(e.pfn());
-            at = below(at);
-        }
-        Ok(Slot { table, index: addr.index(level) })
+        self.descend(addr, level, |slot, at| {
+            let e = slot.read();
+            if e.is_table() { Ok(e) } else { Err(at) }
+        })
     }
 
     /// The slot of `addr` at `level`, allocating the tables above it (`p4d_alloc`, `pud_alloc`, `pmd_alloc`).
     ///
     /// # Errors
     /// [`OutOfFrames`].
-    #[inline]
+    #[inline(always)]
     pub fn lookup_alloc(&self, addr: VirtAddr, level: Level) -> Result<Slot<'_>, OutOfFrames> {
-        let mut table = self.root();
-        let mut at = self.geometry().root();
-        while at > level {
-            let slot = Slot { table, index: addr.index(at) };
+        self.descend(addr, level, |slot, at| {
             let mut e = slot.read();
             if e.is_none() {
                 self.install_table(slot)?;
                 e = slot.read();
             }
             debug_assert!(e.is_table(), "{addr:?}: {e:?} at {at:?}");
-            table = self.phys().table(e.pfn());
-            at = below(at);
+            Ok(e)
+        })
+    }
+
+    /// From the root to the slot of `addr` at `level`; `table_at` gives the entry of the next table. Written out level by
+    /// level, as `pgd_offset` .. `pmd_offset` are, so that each shift is a constant.
+    #[inline(always)]
+    fn descend<'a, E>(
+        &'a self,
+        addr: VirtAddr,
+        level: Level,
+        table_at: impl Fn(Slot<'a>, Level) -> Result<Entry, E>,
+    ) -> Result<Slot<'a>, E> {
+        let mut table = self.root();
+        let down = |table: Table<'a>, at: Level| {
+            let e = table_at(Slot { table, index: addr.index(at) }, at)?;
+            Ok(self.phys().table(e.table_pfn()))
+        };
+        if level < Level::Pgd && self.geometry().root() == Level::Pgd {
+            table = down(table, Level::Pgd)?;
+        }
+        if level < Level::P4d {
+            table = down(table, Level::P4d)?;
+        }
+        if level < Level::Pud {
+            table = down(table, Level::Pud)?;
+        }
+        if level < Level::Pmd {
+            table = down(table, Level::Pmd)?;
         }
         Ok(Slot { table, index: addr.index(level) })
     }
@@ -118,7 +135,7 @@ impl Mm {
             if !e.is_table() {
                 return None;
             }
-            let table = self.phys().table(e.pfn());
+            let table = self.phys().table(e.table_pfn());
             let guard = table.lock();
             if pmd.read() == e {
                 return Some((table, guard));
@@ -159,7 +176,7 @@ impl Mm {
             let slot = Slot { table, index: addr.index(level) };
             let e = slot.read();
             if e.is_table() {
-                let child = self.phys().table(e.pfn());
+                let child = self.phys().table(e.table_pfn());
                 self.free_below(child, below(level), PageRange::between(addr, next), hole);
                 let span_start = addr.align_down(level);
                 let inside = span_start >= hole.start()
@@ -182,7 +199,7 @@ impl Mm {
             for i in 0..PTRS_PER_TABLE {
                 let e = table.read(i);
                 if e.is_table() {
-                    self.free_tree(self.phys().table(e.pfn()), below(level));
+                    self.free_tree(self.phys().table(e.table_pfn()), below(level));
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! Two levels, never pooled: a launch says the median of its rounds, and launches make the interval. Comparisons are
 //! ratios within a round.
 
+mod apart;
 mod churned;
 mod clean;
 mod group;

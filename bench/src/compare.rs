@@ -3,6 +3,9 @@
 //! Times of two runs are ratios of what was measured at different times: for looking at. Times of two machines say which
 //! machine is faster and nothing about a design: they are not compared. What both kinds have in common are ratios
 //! within a run, a design against a reference measured in the same rounds, and how far those agree.
+//!
+//! A claim is a comparison that a question answers with, or that decides a recommendation. Claimed of one run, it is held
+//! against what another run found: a claim that the next run does not make was made of too little.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::measure::machine::Machine;
-use crate::questions::answer::Effect;
-use crate::questions::{self, Answer, CellId, Coordinate, Metric};
+use crate::questions::answer::{Answer, Effect, Finding, Verdict};
+use crate::questions::{self, CellId, Coordinate, Kind, Metric, questions};
 use crate::results::Results;
 use crate::stats::{estimate, two_samples};
 
@@ -51,8 +54,120 @@ pub(crate) struct Comparison {
     pub(crate) rows: Vec<Row>,
     /// For each run.
     pub(crate) answers: Vec<Vec<Answer>>,
+    /// Every comparison of every question.
+    pub(crate) claims: Vec<Claim>,
     /// What differs between the runs beside the machine.
     pub(crate) notes: Vec<String>,
+}
+
+/// How far runs say the same of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Agreement {
+    /// Verdict and direction, and the intervals have a value in common.
+    Agree,
+    /// Verdict and direction, but not the figure: days differ by more than launches do.
+    Apart,
+    /// Some resolve what others do not.
+    Unresolved,
+    /// Other verdicts, or the other direction, or another winner.
+    Disagree,
+    /// Some lack it.
+    NotMeasured,
+}
+
+impl Agreement {
+    /// For people.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Agreement::Agree => "agree",
+            Agreement::Apart => "same verdict, intervals apart",
+            Agreement::Unresolved => "not resolved in all",
+            Agreement::Disagree => "disagree",
+            Agreement::NotMeasured => "not measured in all",
+        }
+    }
+}
+
+/// What one run says of a comparison.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Said {
+    /// Whether there is a difference.
+    pub(crate) verdict: Verdict,
+    /// How large.
+    pub(crate) effect: Option<Effect>,
+    /// Who is the cheapest, where many compete.
+    pub(crate) winner: Option<String>,
+}
+
+impl Said {
+    fn of(finding: &Finding, kind: Option<&Kind>) -> Said {
+        let first = finding.rankings.first().and_then(|r| r.order.first());
+        let winner = first.filter(|_| kind == Some(&Kind::Rank)).map(|p| p.backend.clone());
+        let effect = finding.headline.as_ref().map(|p| p.effect);
+        Said { verdict: finding.verdict, effect, winner }
+    }
+}
+
+/// A comparison in all runs.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Claim {
+    /// The question.
+    pub(crate) question: String,
+    /// The comparison.
+    pub(crate) title: String,
+    /// Whether a question answers with it or a recommendation rests on it.
+    pub(crate) is_made: bool,
+    /// In the order of the runs.
+    pub(crate) said: Vec<Said>,
+    /// Whether they say the same.
+    pub(crate) agreement: Agreement,
+}
+
+/// How far runs say the same.
+pub(crate) fn agreement(said: &[Said]) -> Agreement {
+    let Some(first) = said.first() else { return Agreement::NotMeasured };
+    if said.iter().any(|s| s.verdict == Verdict::NotMeasured) {
+        return Agreement::NotMeasured;
+    }
+    let direction = |s: &Said| s.effect.map(|e| e.ratio > 1.0);
+    let is_alike = |s: &Said| match (s.verdict, first.verdict) {
+        (Verdict::Differs, Verdict::Differs) => direction(s) == direction(first) && s.winner == first.winner,
+        (a, b) => a == b,
+    };
+    if !said.iter().all(is_alike) {
+        let is_open = said.iter().any(|s| s.verdict == Verdict::Unresolved);
+        return if is_open { Agreement::Unresolved } else { Agreement::Disagree };
+    }
+    let ends = said.iter().filter_map(|s| s.effect.and_then(|e| e.lo.zip(e.hi)));
+    let (lo, hi) = ends.fold((0.0, f64::INFINITY), |(l, h): (f64, f64), (lo, hi)| (l.max(lo), h.min(hi)));
+    if lo <= hi { Agreement::Agree } else { Agreement::Apart }
+}
+
+/// Every comparison that any of the runs has, question by question.
+fn claims(answers: &[Vec<Answer>]) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    for (q, question) in questions().iter().enumerate() {
+        let of_runs: Vec<&Answer> = answers.iter().filter_map(|a| a.get(q)).collect();
+        let titles = of_runs.first().into_iter().flat_map(|a| a.findings.iter().map(|f| f.title.as_str()));
+        for (i, title) in titles.enumerate() {
+            let kind = question.compares.iter().find(|c| c.title == title).map(|c| &c.kind);
+            // By title: what stands beside the kernel is in the order of what was measured.
+            let found = of_runs.iter().filter_map(|a| a.findings.iter().find(|f| f.title == title));
+            let said: Vec<Said> = found.map(|f| Said::of(f, kind)).collect();
+            if said.iter().all(|s| s.verdict == Verdict::NotMeasured) {
+                continue;
+            }
+            claims.push(Claim {
+                question: question.id.clone(),
+                title: title.to_owned(),
+                is_made: i == 0 || question.decisions.iter().any(|d| d.by == title),
+                agreement: agreement(&said),
+                said,
+            });
+        }
+    }
+    claims
 }
 
 /// What differs between two machines, as `name: this / that`.
@@ -111,13 +226,9 @@ pub(crate) fn compare(runs: &[Results], reference: &str, wanted: &dyn Fn(&str) -
             }
         }
     }
-    Comparison {
-        reference: reference.to_owned(),
-        refused,
-        rows,
-        answers: runs.iter().map(questions::answers).collect(),
-        notes,
-    }
+    let answers: Vec<Vec<Answer>> = runs.iter().map(questions::answers).collect();
+    let claims = claims(&answers);
+    Comparison { reference: reference.to_owned(), refused, rows, answers, claims, notes }
 }
 
 fn row(runs: &[Results], id: &CellId, reference: &str, same_machine: bool) -> Row {
@@ -175,6 +286,55 @@ mod tests {
         let why = c.refused.unwrap();
         assert!(why.contains("cpu_model: ") && why.contains("/ Another") && !why.contains("load"), "{why}");
         assert!(c.rows.iter().all(|r| r.times == [None] && r.ratios[0].is_some()));
+    }
+
+    #[test]
+    fn a_claim_is_made_again_where_verdict_direction_and_interval_are() {
+        let at = |sticky: f64, launch_percent: f64, seed: u64| {
+            let cells = [(format!("{AT}/sticky_flags"), sticky), (format!("{AT}/map_order"), 2.0)];
+            let cells = cells.each_ref().map(|(id, ns)| (id.as_str(), *ns));
+            Made { seed, launch_percent, ..Made::new(&cells) }.results()
+        };
+        let quiet = 0.3;
+        for (a, b, noise, expected) in [
+            (2.4, 2.4, quiet, Agreement::Agree),
+            (2.4, 3.0, quiet, Agreement::Apart),
+            (2.4, 1.5, quiet, Agreement::Disagree),
+            (2.4, 2.0, quiet, Agreement::Disagree),
+            (2.0, 2.0, quiet, Agreement::Agree),
+            (2.4, 2.06, 8.0, Agreement::Unresolved),
+        ] {
+            let claims = compare(&[at(a, quiet, 1), at(b, noise, 3)], "decode", &|_| true).claims;
+            let claim = claims.iter().find(|c| c.question == "sticky_bits" && c.is_made).unwrap();
+            assert_eq!(claim.agreement, expected, "{a} {b}: {:?}", claim.said);
+        }
+        let other = Made::new(&[(&format!("{AT}/map_order"), 2.0)]).results();
+        let claims = compare(&[at(2.4, quiet, 1), other], "decode", &|_| true).claims;
+        assert!(
+            claims
+                .iter()
+                .filter(|c| c.question == "sticky_bits")
+                .all(|c| c.agreement == Agreement::NotMeasured)
+        );
+    }
+
+    #[test]
+    fn another_winner_is_no_agreement_whatever_its_lead() {
+        let said = |winner: &str| Said {
+            verdict: Verdict::Differs,
+            effect: Some(Effect {
+                ratio: 1.3,
+                lo: Some(1.2),
+                hi: Some(1.4),
+                launches: 12,
+                confidence: 0.96,
+                basis: Some(crate::stats::Basis::OrderStatistics),
+                smallest_percent: None,
+            }),
+            winner: Some(winner.to_owned()),
+        };
+        assert_eq!(agreement(&[said("extents"), said("extents")]), Agreement::Agree);
+        assert_eq!(agreement(&[said("extents"), said("sparse_list")]), Agreement::Disagree);
     }
 
     #[test]

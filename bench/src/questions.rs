@@ -31,11 +31,14 @@
 //! `[[beside]]` (title, source, shape, stage, call_pages, cell) pairs a row of `walkbench live` with a cell of the model.
 //! `[[decision]]` (property, by, more, less, same) says what a report recommends where side a of the comparison titled
 //! `by` takes more, less or the same. `rank = true` instead of `b` compares all backends of `a` with each other.
+//! `[[map]]` (by, x, y) draws the ranking titled `by` over two axes, which are written as `axis` is: who is the cheapest at
+//! each place, and where that is not resolved.
 //! `[awaiting]` lists backends, workloads, commands and cells that a question needs and that do not exist; a test fails
 //! once one does, until the question uses it.
 
 pub(crate) mod answer;
 mod beside;
+mod map;
 mod metric;
 mod parse;
 mod select;
@@ -51,6 +54,7 @@ use workloads::definition::{self, Profile};
 use crate::measure::matrix;
 use crate::results::Results;
 pub(crate) use answer::Answer;
+pub(crate) use map::{Map, MapPlace};
 pub(crate) use metric::{Metric, Stage};
 pub(crate) use select::{CellId, Coordinate, Selector, registry_order};
 
@@ -164,8 +168,10 @@ impl Axis {
         if self.of == Coordinate::Size && self.values.is_none() {
             definition::size_name(x as u64)
         } else {
-            let unit = if x == 1.0 { self.unit.replace("pages", "page") } else { self.unit.clone() };
-            format!("{x} {unit}")
+            match self.unit.strip_prefix("pages") {
+                Some(rest) if x == 1.0 => format!("1 page{rest}"),
+                _ => format!("{x} {}", self.unit),
+            }
         }
     }
 }
@@ -270,6 +276,8 @@ pub(crate) struct Question {
     pub(crate) awaiting: Awaiting,
     /// The first is the answer.
     pub(crate) compares: Vec<Compare>,
+    /// Rankings over two axes.
+    pub(crate) maps: Vec<Map>,
     /// What follows for an API.
     pub(crate) decisions: Vec<Decision>,
     /// What of the model stands beside what of this machine's kernel.

@@ -21,6 +21,7 @@ use crate::compare::compare;
 use crate::output;
 use crate::questions::{self, Answer, Question, questions};
 use crate::results::Results;
+pub(crate) use decisions::ratio;
 use decisions::{Decided, decided};
 use figure::Figure;
 use runs::Runs;

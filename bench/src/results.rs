@@ -85,6 +85,8 @@ pub(crate) struct ChurnFacts {
     pub(crate) events_per_s: Option<f64>,
     /// Operations that were tried.
     pub(crate) tried: u64,
+    /// Times that one had to walk again.
+    pub(crate) collided: u64,
     /// Operations that the policy gave up.
     pub(crate) given_up: u64,
     /// Pages walked in vain, of each that was wanted.

@@ -41,8 +41,19 @@ pub(crate) fn number(x: f64) -> String {
     match x.abs() {
         a if a >= 99.95 => format!("{x:.0}"),
         a if a >= 9.995 => format!("{x:.1}"),
+        // A figure that is not nothing never reads as 0.
+        a if a > 0.0 && a < 0.01 => {
+            let digits = 2 + (-a.log10()).floor().min(12.0) as usize;
+            format!("{x:.digits$}")
+        }
         _ => format!("{x:.2}"),
     }
+}
+
+/// With a capital letter, as sentences and titles have.
+pub(crate) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
 }
 
 /// A name for the `i`th of several runs: A, B, ...
@@ -256,6 +267,10 @@ mod tests {
             (9.999, "10.0"),
             (1.234, "1.23"),
             (0.1, "0.10"),
+            (0.0123, "0.01"),
+            (0.0046, "0.0046"),
+            (-0.00052, "-0.00052"),
+            (0.0, "0.00"),
         ];
         for (x, text) in cases {
             assert_eq!(number(x), text);

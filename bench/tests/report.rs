@@ -57,6 +57,20 @@ fn report_md_has_every_question_and_agrees_with_the_results_that_it_names() {
     );
 }
 
+/// Whether verdicts hold is for the document to say; that it says what was printed, and that of recorded runs, is for
+/// this test.
+#[test]
+fn claims_that_report_md_holds_against_another_run_are_those_of_both_records() {
+    let document = fs::read_to_string(root().join("REPORT.md")).unwrap();
+    let results = document.lines().find_map(|l| l.strip_prefix("| results | ")?.strip_suffix(" |"));
+    let said = fs::read_to_string(root().join(results.expect("a record")).join("again.txt")).unwrap();
+    let (command, printed) = said.split_once('\n').unwrap();
+    let words: Vec<&str> = command.strip_prefix("$ walkbench ").unwrap().split_whitespace().collect();
+    assert_eq!((words[0], words[1], words.len()), ("compare", results.unwrap(), 5), "{command}");
+    assert_eq!(out(&walkbench(&words)), printed);
+    assert!(document.contains("<!-- walkbench:said again -->"));
+}
+
 #[test]
 fn methodology_md_agrees_with_the_kernels_that_it_names() {
     let document = fs::read_to_string(root().join("METHODOLOGY.md")).unwrap();

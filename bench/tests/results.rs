@@ -41,12 +41,14 @@ fn compare_prints_tables_of_100_columns_and_json() {
         vec!["compare", mine, mine],
         vec!["compare", mine, mine, mine, mine],
         vec!["compare", mine, mine, "--by", "backend"],
+        vec!["compare", mine, mine, "--by", "claim"],
     ] {
         let text = out(&walkbench(&args));
         let words = |l: &str| l.split_whitespace().count();
         // A word that is longer than a line stands alone in it.
         assert!(text.lines().all(|l| l.chars().count() <= 100 || words(l) == 1), "{args:?}\n{text}");
-        assert!(text.contains("dense_4k@16MiB/snapshot/512/none/1") && text.contains("AMD EPYC"), "{text}");
+        let what = if args.contains(&"claim") { "limit:" } else { "dense_4k@16MiB/snapshot/512/none/1" };
+        assert!(text.contains(what) && text.contains("AMD EPYC"), "{text}");
     }
     let json: Value =
         serde_json::from_str(&out(&walkbench(&["compare", mine, mine, "--format", "json"]))).unwrap();
@@ -54,6 +56,28 @@ fn compare_prints_tables_of_100_columns_and_json() {
     let cells = json["cells"].as_array().unwrap();
     assert!(cells.iter().all(|c| c["sides"].as_array().unwrap().len() == 2));
     assert!(cells.iter().all(|c| c["ratios"][0].is_null() || c["ratios"][0]["ratio"].as_f64() == Some(1.0)));
+}
+
+#[test]
+fn claims_of_a_run_agree_with_themselves_and_are_counted() {
+    let mine = recorded();
+    let mine = mine.to_str().unwrap();
+    let json: Value =
+        serde_json::from_str(&out(&walkbench(&["compare", mine, mine, "--format", "json"]))).unwrap();
+    let claims = json["claims"].as_array().unwrap();
+    assert!(!claims.is_empty());
+    assert!(claims.iter().all(|c| c["agreement"] == "agree" && c["said"].as_array().unwrap().len() == 2));
+    let made = claims.iter().filter(|c| c["is_made"] == true).count();
+    let text = out(&walkbench(&["compare", mine, mine, "--by", "claim"]));
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let expected = format!(
+        "claims: {made} in all runs, {made} with the same verdict, of these {made} with intervals that overlap; \
+         0 resolved in some only, 0 disagree"
+    );
+    assert!(words.contains(&expected), "{text}");
+    let alone = walkbench(&["compare", mine, "--by", "claim"]);
+    assert_eq!(alone.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&alone.stderr).contains("--by claim: expected two folders or more"));
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub mod fixed_flags;
 pub mod hmm_core;
 pub mod hmm_old;
 pub mod hoisted_mask;
+mod kvarray;
 pub mod map_order;
 pub mod noop;
 pub mod oracle;

@@ -8,7 +8,7 @@
 //! | `dense_4k` | one anonymous VMA, every PTE present and writable | in runs, runs shuffled |
 //! | `dense_2m` | one anonymous VMA of PMD leaves | folios shuffled |
 //! | `hugetlb` | one hugetlb VMA of PMD or PUD leaves | pages shuffled |
-//! | `mixed_huge` | several VMAs, a share of PMD leaves, the rest PTEs | as `dense_2m`, as `dense_4k` |
+//! | `mixed_huge` | several VMAs, a share of PMD leaves, the rest PTEs, some absent | as `dense_2m`, as `dense_4k` |
 //! | `split_permissions` | folios of 2 MiB mapped by PTEs, every second stripe read-only | as `dense_2m` |
 //! | `after_fork` | parent and child share every page but those the parent wrote since | as `dense_4k` |
 //! | `zero_mapped` | the zero page, or the huge zero page, everywhere | none |
@@ -125,6 +125,8 @@ enum Undo {
     Swap(swapped::Slots),
     /// Faults fill what was empty around what is there.
     Holes(sparse::Population),
+    /// Faults fill what was absent among what is there.
+    Absent(mixed_huge::Absent),
     /// Faults give rights back.
     Hints(numa_hint::Hints),
     /// Faults bring pages back from a device.
@@ -166,6 +168,10 @@ impl Built {
             Undo::Swap(slots) => slots.undo(mm, range),
             Undo::Holes(population) => {
                 population.undo(mm, range);
+                Ok(())
+            }
+            Undo::Absent(absent) => {
+                absent.undo(mm, range);
                 Ok(())
             }
             Undo::Hints(hints) => {

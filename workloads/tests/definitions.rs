@@ -284,7 +284,9 @@ proptest! {
         let runs = format!("run_pages = [{}, {}]", run.0, run.1);
         let parameters = match shape {
             "hugetlb" => "page = \"2MiB\"".to_owned(),
-            "mixed_huge" => format!("huge_permille = {permille}\nvmas = {vmas}\nrun_pages = {}", run.0),
+            "mixed_huge" => format!(
+                "huge_permille = {permille}\nvmas = {vmas}\nrun_pages = {}\nabsent_permille = {}", run.0, run.1 * 15,
+            ),
             "split_permissions" => format!("stripe_pages = {}\nby = \"uffd_wp\"", run.0),
             "zero_mapped" => format!("huge = {huge}"),
             "swapped" | "poisoned" => format!("permille = {permille}\n{runs}"),

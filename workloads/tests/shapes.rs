@@ -105,7 +105,10 @@ fn tables_are_those_of_earlier_versions_and_other_machines() {
     let moving = |huge| Migrating { permille: 300, run_pages: RunLengths { min: 1, max: 4 }, huge };
     let sparse = |tables| ShapeSpec::Sparse(Sparse { permille: 10, tables });
     let vmas = ManyVmas { vmas: 1000, read_only_permille: 300, no_access_permille: 50, gap_permille: 100 };
-    let pinned: [(ShapeSpec, u64, u64); 22] = [
+    let mixed = |absent_permille| {
+        ShapeSpec::MixedHuge(MixedHuge { huge_permille: 500, vmas: 8, run_pages: 4, absent_permille })
+    };
+    let pinned: [(ShapeSpec, u64, u64); 23] = [
         (dense(1), 16 * MIB, 0x20e6_321f_0516_ab08),
         (dense(16), 16 * MIB, 0xc958_4c46_6b52_0788),
         (ShapeSpec::Dense2m, 64 * MIB, 0x48bd_cf28_74ce_8eeb),
@@ -113,11 +116,8 @@ fn tables_are_those_of_earlier_versions_and_other_machines() {
         (captured, captured_size, 0x8641_ba49_7b64_044e),
         (ShapeSpec::Hugetlb(Hugetlb { page: HugePage::Pmd }), 64 * MIB, 0x608c_5e37_5de5_9ecb),
         (ShapeSpec::Hugetlb(Hugetlb { page: HugePage::Pud }), 2048 * MIB, 0x44f1_3ac1_4af9_6c9b),
-        (
-            ShapeSpec::MixedHuge(MixedHuge { huge_permille: 500, vmas: 8, run_pages: 4 }),
-            64 * MIB,
-            0xca57_699e_5138_359f,
-        ),
+        (mixed(0), 64 * MIB, 0xca57_699e_5138_359f),
+        (mixed(100), 64 * MIB, 0x2dd6_d9a3_3189_4404),
         (
             ShapeSpec::SplitPermissions(SplitPermissions { stripe_pages: 1, by: Protector::Mprotect }),
             16 * MIB,

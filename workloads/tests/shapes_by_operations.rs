@@ -65,8 +65,10 @@ fn hugetlb_equals_writing_every_page() {
 
 #[test]
 fn mixed_huge_equals_small_writes_before_the_advice_and_large_ones_after() {
-    for huge_permille in [0, 250, 950, 1000] {
-        let spec = MixedHuge { huge_permille, vmas: 3, run_pages: 4 };
+    for (huge_permille, absent_permille) in
+        [(0, 0), (250, 0), (950, 0), (1000, 0), (0, 1000), (250, 50), (500, 500)]
+    {
+        let spec = MixedHuge { huge_permille, vmas: 3, run_pages: 4, absent_permille };
         let built = ShapeSpec::MixedHuge(spec).build(16 * MIB, 1).unwrap();
         let (system, mm) = by_operations(&built, ThpMode::Madvise);
         let is_huge = |p| mm_level(&built.mm, p) == Level::Pmd;
@@ -77,6 +79,11 @@ fn mixed_huge_equals_small_writes_before_the_advice_and_large_ones_after() {
             mm.madvise(vma.range, Advice::DontFork).unwrap();
         }
         assert_eq!(built.mm.mmap_read().len(), 3);
+        let is_absent =
+            |p: &VirtAddr| built.mm.lookup(*p, Level::Pte).is_ok_and(|slot| slot.read().is_none());
+        for page in pages(built.range).filter(is_absent) {
+            mm.madvise(PageRange::pages(page, 1), Advice::DontNeed).unwrap();
+        }
         assert_equal(built, &system, &mm, 0);
     }
 }

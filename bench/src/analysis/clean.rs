@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use workloads::churn::ChurnSpec;
+use workloads::churn::{ChurnSpec, Dose};
 
 use crate::measure::churn::{DOSE_TOLERANCE, Tally, doses_differ};
 use crate::measure::member::What;
@@ -14,9 +14,24 @@ const NOISY: f64 = 0.3;
 /// Blocks that a member must have left for its disturbed ones to be void.
 const FEW: usize = 3;
 
+/// A block without an event that lasts as long as so many events take on average was not churned: who churns as fast as
+/// possible had no processor.
+const STALLED_EVENTS: f64 = 5.0;
+
+/// Nanoseconds in which some event must have happened, where churn goes as fast as it can.
+fn stalled_after_ns(samples: &[&Sample], churn: Option<&ChurnSpec>) -> f64 {
+    if churn.is_none_or(|spec| !matches!(spec.dose, Dose::Max)) {
+        return f64::INFINITY;
+    }
+    let tallies = || samples.iter().filter_map(|s| Some(s.churn?.tally()));
+    let (ns, events) = tallies().fold((0, 0), |(ns, events), t| (ns + t.ns, events + t.events));
+    if events == 0 { 0.0 } else { STALLED_EVENTS * ns as f64 / events as f64 }
+}
+
 /// The samples of one launch and group that count. A disturbed round is void for all members, and so is one in which
 /// they did not get the same dose of churn; where that would void too many, only the disturbed blocks themselves are,
-/// and the group is noisy. A member that has hardly any other blocks keeps them all.
+/// and the group is noisy. A member that has hardly any other blocks keeps them all. Blocks that churn slept through are of
+/// another cell, and never count.
 pub(crate) struct Clean<'a> {
     by_member: BTreeMap<&'a str, BTreeMap<u32, &'a Sample>>,
     rounds: usize,
@@ -31,8 +46,12 @@ impl<'a> Clean<'a> {
         churn: Option<&ChurnSpec>,
         wanted: impl Fn(What) -> bool,
     ) -> Clean<'a> {
+        let samples: Vec<&Sample> = samples.filter(|s| wanted(s.what)).collect();
+        let stalled_after_ns = stalled_after_ns(&samples, churn);
+        let is_stalled =
+            |s: &Sample| s.churn.is_some_and(|c| c.events == 0 && c.wall_ns as f64 > stalled_after_ns);
         let mut rounds: BTreeMap<u32, Vec<&Sample>> = BTreeMap::new();
-        for s in samples.filter(|s| wanted(s.what)) {
+        for s in samples.into_iter().filter(|s| !is_stalled(s)) {
             rounds.entry(s.round).or_default().push(s);
         }
         let is_disturbed = |r: &[&Sample]| r.iter().any(|s| s.is_disturbed());
@@ -173,5 +192,30 @@ mod tests {
         samples[4] = dosed("a", 2, 700);
         let clean = Clean::new(samples.iter(), Some(&spec), |_| true);
         assert_eq!((clean.len("a"), clean.len("b"), clean.rounds().unequal), (9, 9, 1));
+    }
+    #[test]
+    fn a_block_that_churn_slept_through_never_counts() {
+        let churned = |round, events, block_ns| Sample {
+            block_ns,
+            churn: Some(ChurnDose { wall_ns: block_ns, events, ..ChurnDose::default() }),
+            ..sample("a", round, 10)
+        };
+        // An event takes 10 us or so; noop is done before the first.
+        let mut samples = vec![churned(0, 100, 1_000_000), churned(1, 0, 400_000), churned(2, 90, 1_000_000)];
+        samples.push(Sample { member: "noop".to_owned(), ..churned(0, 0, 5_000) });
+        let clean = |spec: &str| {
+            let spec: ChurnSpec = spec.parse().unwrap();
+            let clean = Clean::new(samples.iter(), Some(&spec), |_| true);
+            (clean.len("a"), clean.len("noop"))
+        };
+        assert_eq!(clean("zap-64KiB-o100-uniform-max-t1"), (2, 1));
+        assert_eq!(clean("zap-64KiB-o100-uniform-10ps-t1"), (3, 1), "so seldom that a block may have none");
+        // A member with no other block has none left.
+        samples.remove(2);
+        samples.remove(0);
+        samples.push(Sample { member: "b".to_owned(), ..churned(0, 100, 1_000_000) });
+        let spec: ChurnSpec = "zap-64KiB-o100-uniform-max-t1".parse().unwrap();
+        let clean = Clean::new(samples.iter(), Some(&spec), |_| true);
+        assert_eq!((clean.len("a"), clean.len("b")), (0, 1));
     }
 }

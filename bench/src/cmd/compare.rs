@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use regex::Regex;
 use serde_json::json;
 
-use crate::compare::{self, Comparison, Row};
+use crate::compare::{self, Agreement, Claim, Comparison, Row, Said};
 use crate::output::{self, Format};
 use crate::questions::answer::{Effect, Verdict};
 use crate::questions::{CellId, Coordinate, LIMITS, registry_order};
@@ -27,6 +27,7 @@ Examples:
   walkbench compare results/MINE                           designs against the decode limit
   walkbench compare results/MINE --by backend --reference map_order
   walkbench compare results/BEFORE results/AFTER           the second in units of the first
+  walkbench compare results/MINE results/AGAIN --by claim  is what was claimed of one run true of the next?
   walkbench compare results/AMD results/INTEL --filter '/(snapshot|fault_write)/512/'")]
 pub(crate) struct CompareArgs {
     /// Results folders; the first is what the others are measured by
@@ -52,6 +53,8 @@ enum By {
     Backend,
     /// Runs, for each design
     Run,
+    /// Runs, for each comparison of every question: verdict, direction, and whether intervals overlap
+    Claim,
 }
 
 /// Compares.
@@ -85,21 +88,20 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode> {
             "notes": comparison.notes,
             "cells": comparison.rows,
             "questions": comparison.answers,
+            "claims": comparison.claims,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
     let by = args.by.unwrap_or(if runs.len() > 1 { By::Run } else { By::Backend });
     let mut text = String::new();
-    if by == By::Run {
-        if runs.len() < 2 {
-            bail!("--by run: expected two folders or more");
-        }
-        text += &by_run(&comparison, &runs);
-        text += &questions(&comparison);
-    } else {
-        for i in 0..runs.len() {
-            text += &by_backend(&comparison, &runs, i);
-        }
+    if by != By::Backend && runs.len() < 2 {
+        let by = if by == By::Run { "run" } else { "claim" };
+        bail!("--by {by}: expected two folders or more");
+    }
+    match by {
+        By::Run => text += &(by_run(&comparison, &runs) + &questions(&comparison)),
+        By::Claim => text += &by_claim(&comparison.claims, runs.len()),
+        By::Backend => (0..runs.len()).for_each(|i| text += &by_backend(&comparison, &runs, i)),
     }
     text += &beneath(&comparison, &runs, by);
     output::print(&text)?;
@@ -183,6 +185,53 @@ fn by_backend(c: &Comparison, runs: &[Results], i: usize) -> String {
     text
 }
 
+/// Claims first, then of the other comparisons those of which the runs do not say the same, then how many did.
+fn by_claim(claims: &[Claim], nr_runs: usize) -> String {
+    let (made, others): (Vec<&Claim>, Vec<&Claim>) = claims.iter().partition(|c| c.is_made);
+    let table = |claims: &[&Claim]| {
+        let header = ["claim".to_owned()].into_iter().chain((0..nr_runs).map(letter));
+        let mut table = tables::table(header.chain(["again".to_owned()]).collect());
+        for c in claims {
+            let first = format!("{}: {}", c.question, c.title);
+            let row = std::iter::once(first).chain(c.said.iter().map(said));
+            table.add_row(row.chain([c.agreement.words().to_owned()]));
+        }
+        tables::lines(&table)
+    };
+    let mut text = table(&made);
+    let is_held = |c: &&&Claim| matches!(c.agreement, Agreement::Agree | Agreement::NotMeasured);
+    let odd: Vec<&Claim> = others.iter().filter(|c| !is_held(c)).copied().collect();
+    if !odd.is_empty() {
+        text += &format!("\nother comparisons of which the runs do not say the same\n\n{}", table(&odd));
+    }
+    text + &format!("\n{}{}\n", counted("claims", &made), counted("other comparisons", &others))
+}
+
+/// How many agree, and how the others do not.
+fn counted(what: &str, claims: &[&Claim]) -> String {
+    use Agreement::{Agree, Apart, Disagree, NotMeasured, Unresolved};
+    let of = |a: Agreement| claims.iter().filter(|c| c.agreement == a).count();
+    let measured = claims.len() - of(NotMeasured);
+    let verdicts = of(Agree) + of(Apart);
+    let mut text = format!("{what}: {measured} in all runs, {verdicts} with the same verdict");
+    text += &format!(", of these {} with intervals that overlap", of(Agree));
+    text += &format!("; {} resolved in some only, {} disagree\n", of(Unresolved), of(Disagree));
+    tables::paragraph(&text, 0, 2) + "\n"
+}
+
+/// `2.02 [2.00..2.03]`, with a sign before it where it is no difference
+fn said(s: &Said) -> String {
+    let verdict = match s.verdict {
+        Verdict::NotMeasured => return "-".to_owned(),
+        Verdict::Differs => "",
+        Verdict::Same => "= ",
+        Verdict::Unresolved => "? ",
+    };
+    let winner = s.winner.as_ref().map(|w| format!("{w}, ")).unwrap_or_default();
+    let effect = s.effect.as_ref().map(crate::report::ratio).unwrap_or_default();
+    format!("{verdict}{winner}{effect}")
+}
+
 /// What the runs answer, where any of them does.
 fn questions(c: &Comparison) -> String {
     let header = std::iter::once("question".to_owned()).chain((0..c.answers.len()).map(letter));
@@ -216,11 +265,24 @@ fn figure(effect: Option<Effect>) -> String {
 }
 
 fn beneath(c: &Comparison, runs: &[Results], by: By) -> String {
-    let mut notes = vec![(
-        format!("x {}", c.reference),
-        "a design against it in the same rounds [interval over launches; none with a single launch]"
-            .to_owned(),
-    )];
+    let mut notes = match by {
+        By::Claim => vec![
+            (
+                "figures".to_owned(),
+                "side a in units of side b, or the second in units of the cheapest; = no difference that counts, ? not resolved"
+                    .to_owned(),
+            ),
+            (
+                "agree".to_owned(),
+                "the same verdict, direction and winner, and intervals that overlap".to_owned(),
+            ),
+        ],
+        By::Backend | By::Run => vec![(
+            format!("x {}", c.reference),
+            "a design against it in the same rounds [interval over launches; none with a single launch]"
+                .to_owned(),
+        )],
+    };
     if by == By::Run {
         let ratio = format!("{}/{}", letter(1), letter(0));
         notes.push((ratio, "ratio of the runs' x: 1 where the machine or the day plays no part".to_owned()));

@@ -110,6 +110,9 @@ fn controls(decision: &Decision) -> String {
     let one = |role, name: &str| {
         let Some(d) = decision.control(role) else { return format!("{name}: not measured") };
         let row = Row::of(d);
+        if d.ratio.is_none() {
+            return format!("{name}: not measured, the run ended before");
+        }
         let state = match (role, d.state) {
             (Role::Null, State::Slower | State::Faster) => "FLAGGED, though nothing differs",
             (Role::Null, _) => "not flagged, as it must be",

@@ -165,6 +165,9 @@ impl<B: Backend> Lane<B> {
             What::Operations => self.operations(share, work, &mut walked)?,
             What::Whole => {
                 self.wholes(share, work, &mut walked)?;
+                if self.extra(share, work, &mut walked)?.is_none() {
+                    linger(clock, start, work.plant.extra_percent as f64);
+                }
                 if work.plant.late_percent > 0 {
                     linger(clock, start, work.plant.late_percent as f64 / Plant::LATE_EVERY as f64);
                 }
@@ -205,14 +208,25 @@ impl<B: Backend> Lane<B> {
         for _ in 0..work.sweeps {
             self.whole(share, share.calls.clone(), work.retry, walked)?;
         }
+        Ok(())
+    }
+
+    /// The calls that are planted; none where they cannot be.
+    fn extra<C: Counters>(
+        &mut self,
+        share: &Share<'_>,
+        work: &Work,
+        walked: &mut Walked<C>,
+    ) -> Result<Option<()>, Errno> {
         let calls = share.calls.end - share.calls.start;
-        let mut extra = calls * u64::from(work.sweeps) * work.plant.extra_percent / 100;
+        let extra = work.plant.extra_calls(calls * u64::from(work.sweeps));
+        let Some(mut extra) = extra.filter(|n| *n == 0 || share.scene.can_repeat()) else { return Ok(None) };
         while extra > 0 {
             let some = extra.min(calls);
             self.whole(share, share.calls.start..share.calls.start + some, work.retry, walked)?;
             extra -= some;
         }
-        Ok(())
+        Ok(Some(()))
     }
 
     fn operations<C: Counters>(
@@ -248,7 +262,9 @@ impl<B: Backend> Lane<B> {
         let tokens = work.churning.as_ref().map_or_else(Tokens::none, |churning| churning.tokens());
         // Arrays for no page: only to have something in its place meanwhile.
         let backend = std::mem::replace(&mut self.backend, B::new(0));
-        let mut timed = Timed::start(backend, work.clock, tokens);
+        let ticks = Clock::ticks();
+        let (start, first) = (work.clock.now(), ticks.now());
+        let mut timed = Timed::start(backend, ticks, tokens);
         let mut outside = Collisions::default();
         let mut all = || {
             for _ in 0..work.sweeps {
@@ -259,13 +275,15 @@ impl<B: Backend> Lane<B> {
             Ok(())
         };
         let done = all();
+        let ns_per_tick =
+            work.clock.span(start, work.clock.now()) as f64 / ticks.between(first, ticks.now()).max(1) as f64;
         let (backend, stages, inside) = timed.finish();
         self.backend = backend;
         outside.add(&inside);
-        done.map(|()| (stages, outside))
+        done.map(|()| (stages.scaled(ns_per_tick), outside))
     }
 
-    /// The three blocks of [`Parts`], one after the other.
+    /// The three blocks of [`Parts`], one after the other; the whole one, as ever, behind another member's.
     fn parts<C: Counters>(
         &mut self,
         share: &Share<'_>,
@@ -276,14 +294,14 @@ impl<B: Backend> Lane<B> {
         let start = clock.now();
         self.prepares(share, work);
         let prepared = clock.now();
-        self.calls(share, work)?;
-        let called = clock.now();
         self.wholes(share, work, walked)?;
+        let done = clock.now();
+        self.calls(share, work)?;
         let end = clock.now();
         Ok(Parts {
             prepare_ns: clock.span(start, prepared),
-            call_ns: clock.span(prepared, called),
-            whole_ns: clock.span(called, end),
+            call_ns: clock.span(done, end),
+            whole_ns: clock.span(prepared, done),
         })
     }
 

@@ -57,8 +57,9 @@ const LINE_BYTES: usize = 64;
 pub(crate) const LINE_ENTRIES: u64 = 8;
 const LINES_A_TABLE: u64 = PTRS_PER_TABLE as u64 / LINE_ENTRIES;
 
-/// Where slots start: bytes behind a boundary of 4 KiB. A copy may be fastest at a page's start, or away from it, where
-/// source and destination do not meet in the same sets of the cache; most callers' arrays are aligned to 16 only.
+/// Where a copy's slots start: bytes behind a boundary of 4 KiB. It may be fastest at a page's start, or away from it, where
+/// source and destination do not meet in the same sets of the cache. The other limits' start where those of the designs do,
+/// on the boundary.
 const PLACES: [usize; 3] = [0, LINE_BYTES * 9, 16];
 
 /// The slots that the limits write.
@@ -180,7 +181,8 @@ pub(crate) fn sweep(scene: &Scene, calls: Range<u64>, limit: Limit, way: CopyWay
     for k in calls {
         let spans = scene.spans_of(k);
         let n = scene.request(k).range.nr_pages() as usize;
-        let out = slots.get(n, way.place);
+        let place = if limit == Limit::Copy { way.place } else { 0 };
+        let out = slots.get(n, place);
         match limit {
             Limit::Copy => one_call(phys, spans, out, |t, first, out| t.copy_entries(first, out, way.by)),
             Limit::Load => one_call(phys, spans, out, load),

@@ -68,7 +68,8 @@ pub(crate) struct Turn {
 /// What a backend does beyond its work: a slowdown that is known, for trying what should find it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plant {
-    /// Per cent of a block's calls that are done once more.
+    /// Per cent of a block's calls that are done once more; where that is no whole number, or they would find less to do,
+    /// the block takes so much longer.
     pub(crate) extra_percent: u64,
     /// Every [`Plant::LATE_EVERY`]th operation takes so many per cent longer.
     pub(crate) late_percent: u64,
@@ -77,6 +78,11 @@ pub(crate) struct Plant {
 impl Plant {
     /// More than one of a hundred, so that a p99 sees it, and hardly more, so that a mean does not.
     pub(crate) const LATE_EVERY: u64 = 64;
+    /// How many of a block's calls are done once more; none if that would be no whole number of them.
+    pub(crate) fn extra_calls(self, calls: u64) -> Option<u64> {
+        let hundredths = calls * self.extra_percent;
+        hundredths.is_multiple_of(100).then_some(hundredths / 100)
+    }
 }
 
 /// What a block took.

@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     pub(crate) mix: Mix,
     /// Whether answers are compared with the oracle first.
     pub(crate) check: bool,
-    /// Calls of a block are a multiple of this.
+    /// Calls of a block are a multiple of this, where that many fit into a block.
     pub(crate) calls_multiple: u64,
     /// Decides where and when churn strikes.
     pub(crate) seed: u64,
@@ -528,7 +528,9 @@ fn block_of(plan: &Plan, warm: &[Option<Warm>], scene: &Scene, block: Duration) 
     }
     let slowest = sweep_ns.last().copied().unwrap_or(1);
     let fitting = (block_ns / typical).min(SLOWEST * block_ns / slowest);
-    (sweeps(fitting, scene.nr_calls(), plan.calls_multiple), 1)
+    let whole = sweeps(fitting, scene.nr_calls(), plan.calls_multiple);
+    let fits = u64::from(whole) * typical <= SLOWEST * block_ns;
+    (if fits { whole } else { sweeps(fitting, scene.nr_calls(), 1) }, 1)
 }
 
 /// At least `sweeps`, so that they have a multiple of `calls_multiple` calls.

@@ -8,8 +8,8 @@
 //! * `consume`: of the attempt that held: the driver's lock, read_retry, the device's entries.
 //!
 //! Two ways to tell them apart. A chain of clock readings ([`super::timed`]) costs three readings an operation, which is
-//! too much for one of some hundred nanoseconds: it is not the cost, which is taken out, but that no work overlaps a
-//! reading. Such operations are taken apart by difference instead: a block of prepare alone, one of prepare, walk and
+//! much for one of some hundred nanoseconds, even of a clock that does not wait ([`super::clock::Ticks`]). Such operations
+//! are taken apart by difference instead, where they change nothing: a block of prepare alone, one of prepare, walk and
 //! read_retry, one of everything ([`Parts`]). Either way the sum is held against whole operations from other rounds.
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,17 @@ impl Stages {
             ("retry", self.retry_ns),
             ("consume", self.consume_ns),
         ]
+    }
+    /// From another clock's unit, of which one is so many nanoseconds.
+    pub(crate) fn scaled(&self, ns: f64) -> Stages {
+        let scaled = |units: u64| (units as f64 * ns).round() as u64;
+        Stages {
+            prepare_ns: scaled(self.prepare_ns),
+            walk_ns: scaled(self.walk_ns),
+            fault_ns: scaled(self.fault_ns),
+            retry_ns: scaled(self.retry_ns),
+            consume_ns: scaled(self.consume_ns),
+        }
     }
     /// Adds another operation.
     pub(crate) fn add(&mut self, other: &Stages) {

@@ -2,9 +2,9 @@
 //!
 //! | verdict | when |
 //! |---|---|
-//! | differs | the interval over launches excludes 1 and the effect is at least the question's per cent |
+//! | differs | the whole interval over launches lies beyond the question's per cent, on one side |
 //! | same | the interval lies within those per cent on both sides |
-//! | unresolved | neither, or fewer than six launches; the smallest effect that would have shown is said |
+//! | unresolved | neither, or fewer than six launches; the smallest effect that would have shown is said, or that there is one which may be too small to count |
 //! | not measured | the results lack the cells |
 //!
 //! Where designs compete, which one is best was chosen by looking: it counts as resolved only if its lead over the
@@ -21,7 +21,7 @@ use crate::results::Results;
 use crate::stats::{Alternative, Basis, Estimate, estimate, sign_flip_max_t};
 
 /// A lead counts if so many tests of nothing would show one as large.
-const ALPHA: f64 = 0.05;
+pub(super) const ALPHA: f64 = 0.05;
 
 /// What can be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -78,19 +78,20 @@ impl Effect {
         matches!(self.basis, None | Some(Basis::OrderStatistics))
     }
     /// -1 or 1 if it is surely below or above `level`, 0 if neither.
-    fn side(&self, level: f64) -> i8 {
+    pub(crate) fn side(&self, level: f64) -> i8 {
         match (self.is_claim(), self.lo, self.hi) {
             (true, Some(lo), _) if lo > level => 1,
             (true, _, Some(hi)) if hi < level => -1,
             _ => 0,
         }
     }
-    pub(super) fn verdict(&self, percent: f64) -> Verdict {
+    /// What it says where so many per cent count.
+    pub(crate) fn verdict(&self, percent: f64) -> Verdict {
         let least = 1.0 + percent / 100.0;
         let (Some(lo), Some(hi), true) = (self.lo, self.hi, self.is_claim()) else {
             return Verdict::Unresolved;
         };
-        if self.side(1.0) != 0 && (self.ratio >= least || self.ratio <= 1.0 / least) {
+        if lo >= least || hi <= 1.0 / least {
             Verdict::Differs
         } else if lo >= 1.0 / least && hi <= least {
             Verdict::Same

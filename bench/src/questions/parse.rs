@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::metric::Metric;
 use super::select::{CellId, Coordinate, Selector};
-use super::{Awaiting, Axis, Beside, Chart, Compare, Decision, Kind, Question};
+use super::{Awaiting, Axis, Beside, Chart, Compare, Decision, Kind, Map, Question};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +29,16 @@ struct Raw {
     decision: Vec<Decision>,
     #[serde(default)]
     beside: Vec<Beside>,
+    #[serde(default)]
+    map: Vec<RawMap>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMap {
+    by: String,
+    x: RawAxis,
+    y: RawAxis,
 }
 
 #[derive(Deserialize)]
@@ -137,8 +147,17 @@ fn check(raw: Raw, cells: &[CellId]) -> Result<Question, String> {
             None => return Err(format!("[[decision]] {property:?}: by: no [[compare]] is titled {by:?}")),
         }
     }
+    let maps = raw.map.into_iter().map(|m| {
+        let by = m.by.clone();
+        map(m, &compares, &mine).map_err(|e| format!("[[map]] {by:?}: {e}"))
+    });
+    let maps: Vec<Map> = maps.collect::<Result<_, _>>()?;
+    if (raw.chart == Chart::DecisionMap) == maps.is_empty() {
+        return Err("expected [[map]] where the chart is a decision_map, and nowhere else".to_owned());
+    }
     Ok(Question {
         compares,
+        maps,
         decisions: raw.decision,
         besides: raw.beside,
         id: raw.id,
@@ -194,16 +213,7 @@ fn compare(raw: RawCompare, cells: &[&CellId]) -> Result<Compare, String> {
             return Err("b: the headline's other side is none of the question's cells".to_owned());
         }
     }
-    let axis = match raw.axis {
-        None => None,
-        Some(RawAxis::Coordinate(of)) => Some(Axis { of, unit: Axis::unit(of)?.to_owned(), values: None }),
-        Some(RawAxis::Values(v)) => {
-            if let Some(unknown) = v.values.keys().find(|k| !cells.iter().any(|c| c.get(v.of) == *k)) {
-                return Err(format!("axis: {unknown:?} is on no cell of the question"));
-            }
-            Some(Axis { of: v.of, unit: v.unit, values: Some(v.values) })
-        }
-    };
+    let axis = raw.axis.map(|a| axis(a, cells)).transpose()?;
     let level = raw.level.unwrap_or(1.0);
     if !(level > 0.0 && level.is_finite()) {
         return Err(format!("level = {level}: expected a number above 0"));
@@ -219,4 +229,28 @@ fn compare(raw: RawCompare, cells: &[&CellId]) -> Result<Compare, String> {
         axis,
         level,
     })
+}
+
+fn axis(raw: RawAxis, cells: &[&CellId]) -> Result<Axis, String> {
+    match raw {
+        RawAxis::Coordinate(of) => Ok(Axis { of, unit: Axis::unit(of)?.to_owned(), values: None }),
+        RawAxis::Values(v) => {
+            if let Some(unknown) = v.values.keys().find(|k| !cells.iter().any(|c| c.get(v.of) == *k)) {
+                return Err(format!("axis: {unknown:?} is on no cell of the question"));
+            }
+            Ok(Axis { of: v.of, unit: v.unit, values: Some(v.values) })
+        }
+    }
+}
+
+fn map(raw: RawMap, compares: &[Compare], cells: &[&CellId]) -> Result<Map, String> {
+    let Some(ranking) = compares.iter().find(|c| c.title == raw.by && c.kind == Kind::Rank) else {
+        return Err("by: no [[compare]] with rank = true has this title".to_owned());
+    };
+    let (x, y) = (axis(raw.x, cells)?, axis(raw.y, cells)?);
+    let is_on = |c: &&&CellId| x.at(c).is_some() && y.at(c).is_some();
+    if !cells.iter().filter(|c| ranking.a.matches(c) && ranking.is_headline(c)).any(|c| is_on(&c)) {
+        return Err("x, y: the ranking's headline is not on both axes".to_owned());
+    }
+    Ok(Map { by: raw.by, x, y })
 }

@@ -1,6 +1,6 @@
 //! Findings in words: what a kernel developer would paste into a thread.
 
-use super::answer::{Effect, Finding, Point, Ranking, Verdict};
+use super::answer::{ALPHA, Effect, Finding, Point, Ranking, Verdict};
 use super::{CellId, Compare, Coordinate, Kind, Metric, Question};
 use crate::results::Results;
 use crate::stats::{Basis, LEAST_LAUNCHES};
@@ -49,10 +49,16 @@ fn paired(question: &Question, compare: &Compare, point: &Point, a: &CellId) -> 
     match point.verdict {
         Verdict::Differs => {
             let than = than(effect, compare.metric, &format!("{b_is}{what}"));
-            format!("{} {than}: {figures}, {at}.", capital(a_is))
+            format!("{} {than}: {figures}, {at}.", tables::capital(a_is))
         }
         Verdict::Same => format!(
             "No difference above {} % between {a_is} and {b_is}{what}: {}; {figures}, {at}.",
+            question.percent,
+            ratio(effect)
+        ),
+        Verdict::Unresolved if effect.side(1.0) != 0 => format!(
+            "{} and {b_is}{what} differ, but not surely by {} % or more: {}; {figures}, {at}.",
+            tables::capital(a_is),
             question.percent,
             ratio(effect)
         ),
@@ -69,7 +75,8 @@ fn ranked(question: &Question, compare: &Compare, point: &Point, ranking: &Ranki
     let names: Vec<&str> = ranking.order.iter().map(|p| p.backend.as_str()).collect();
     let [first, second, ..] = names[..] else { return "Not measured.".to_owned() };
     let of = format!("of {} designs{}", names.len(), part(compare.metric));
-    let p = ranking.p.map(|p| format!(", p = {p:.3} over all pairs")).unwrap_or_default();
+    let p = ranking.p.map(|p| if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") });
+    let p = p.map(|p| format!(", {p} over all pairs")).unwrap_or_default();
     let at = place(compare, a, b.as_ref());
     let figures = figures(compare, point);
     match point.verdict {
@@ -82,6 +89,13 @@ fn ranked(question: &Question, compare: &Compare, point: &Point, ranking: &Ranki
             question.percent,
             ratio(&point.effect)
         ),
+        Verdict::Unresolved if point.effect.side(1.0) != 0 && ranking.p.is_some_and(|p| p <= ALPHA) => {
+            format!(
+                "{first} is the cheapest {of}, but {second} is not surely {} % or more behind it: {}{p}; {figures}, {at}.",
+                question.percent,
+                ratio(&point.effect)
+            )
+        }
         Verdict::Unresolved | Verdict::NotMeasured => format!(
             "Which is the cheapest {of} is not resolved: {second} against {first} {}{p}; {figures}, {at}; {}.",
             ratio(&point.effect),
@@ -94,7 +108,7 @@ fn value(compare: &Compare, point: &Point, a: &CellId) -> String {
     let number = |x: Option<f64>| x.map_or_else(|| "?".to_owned(), |x| format!("{x}"));
     format!(
         "{}: {} ({} to {}, exact counts of one pass), {}.",
-        capital(&compare.a_is),
+        tables::capital(&compare.a_is),
         tables::number(point.effect.ratio),
         number(point.a_value),
         number(point.b_value),
@@ -200,9 +214,4 @@ fn unseen(effect: &Effect, percent: f64) -> String {
         ),
         None => format!("nothing counts with fewer than {LEAST_LAUNCHES} launches"),
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
 }

@@ -113,4 +113,7 @@ fn axes_have_numbers_where_coordinates_do() {
     assert_eq!(axis(Coordinate::Churn).at(&cell("w@1MiB/snapshot/1/none/1/b")), Some(0.0));
     assert_eq!(axis(Coordinate::Size).name(16777216.0), "16MiB");
     assert_eq!(axis(Coordinate::CallPages).name(512.0), "512 pages a call");
+    assert_eq!(axis(Coordinate::CallPages).name(1.0), "1 page a call");
+    let share = Axis { of: Coordinate::Request, unit: "% of pages".to_owned(), values: None };
+    assert_eq!(share.name(1.0), "1 % of pages");
 }

@@ -20,7 +20,7 @@ pub(crate) fn answers(answers: &[Answer]) -> String {
         }
     }
     if !text.is_empty() {
-        text += "differs    the interval excludes 1 and the effect counts; same: it lies within what does not count\n\
+        text += "differs    the interval lies beyond what does not count; same: it lies within that\n\
                  interval   95 % or more for the median over launches, whatever their distribution, from six on\n";
     }
     if !open.is_empty() {

@@ -73,6 +73,12 @@ pub(crate) fn how_sure(verdict: Verdict, effect: Option<&Effect>, percent: f64) 
         Some(Basis::Single) => "one launch only, six are the least".to_owned(),
     };
     match (verdict, e.smallest_percent) {
+        (Verdict::Unresolved, _) if e.side(1.0) != 0 => {
+            format!(
+                "{over}; surely {}, but not surely by {percent} %",
+                if e.ratio > 1.0 { "more" } else { "less" }
+            )
+        }
         (Verdict::Unresolved, Some(smallest)) => {
             format!("{over}; {} % would have shown, {percent} % counts", tables::number(smallest))
         }

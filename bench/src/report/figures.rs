@@ -6,6 +6,7 @@
 mod churned;
 mod cost;
 mod grid;
+mod map;
 mod stages;
 
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ pub(crate) fn figures(question: &Question, answer: &Answer, results: &Results) -
             maker.doses();
         }
         Chart::Dose => maker.doses(),
-        Chart::DecisionMap => maker.decision_map(),
+        Chart::DecisionMap => maker.decision_maps(),
         Chart::Limits => maker.limits(),
         Chart::HeatMap => maker.heat_maps(),
     }
@@ -51,7 +52,7 @@ impl Maker<'_> {
     fn push(&mut self, title: &str, place: &str, body: Body, left_out: Vec<String>) {
         self.figures.push(Figure {
             id: format!("{}-{}", self.question.id, self.figures.len() + 1),
-            title: plain(title),
+            title: crate::tables::capital(&plain(title)),
             place: plain(place),
             body,
             left_out,
@@ -185,9 +186,10 @@ fn count(x: f64) -> String {
     }
 }
 
-/// A cell in words, but for its backend and for the coordinate that is the axis.
-fn place(cell: &CellId, axis: Option<Coordinate>) -> String {
-    let is_shown = |c| axis != Some(c);
+/// A cell in words, but for its backend and for the coordinates that are axes.
+fn place(cell: &CellId, axes: impl IntoIterator<Item = Coordinate>) -> String {
+    let axes: Vec<Coordinate> = axes.into_iter().collect();
+    let is_shown = |c| !axes.contains(&c);
     let mut parts = Vec::new();
     let mut shape = String::new();
     if is_shown(Coordinate::Workload) {

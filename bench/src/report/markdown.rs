@@ -11,14 +11,14 @@
 //! | `said NAME` | `NAME.txt` beside the results: what another command printed |
 //! | `runs` | the answers of several runs side by side |
 
-use super::Report;
 use super::decisions::{how_sure, ratio};
 use super::figure::{Figure, plain};
 use super::runs::Runs;
+use super::{Part, Report};
 use crate::export::markdown::escape;
-use crate::questions::answer::{Answer, BreakEven, Effect, Finding, Point, Verdict};
-use crate::questions::{Axis, CellId, Compare, Coordinate, Kind, Question};
-use crate::results::CellFacts;
+use crate::questions::answer::{Answer, BreakEven, Effect, Finding, Place, Point, Verdict};
+use crate::questions::{Axis, CellId, Compare, Coordinate, Kind, Map, Question};
+use crate::results::{CellFacts, Results};
 use crate::tables;
 
 /// What [`block`] knows.
@@ -45,7 +45,7 @@ pub(crate) fn block(report: &Report<'_>, name: &str, charts: &str) -> Option<Str
     match what {
         "answer" => Some(answer(part.question, part.answer)),
         "charts" => Some(part.figures.iter().map(|f| chart(f, charts)).collect::<Vec<_>>().join("\n")),
-        "tables" => Some(comparisons(part.question, part.answer)),
+        "tables" => Some(comparisons(&part, report.results)),
         _ => None,
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn document(report: &Report<'_>, charts: &str) -> String {
         for figure in part.figures {
             text += &format!("{}\n", chart(figure, charts));
         }
-        text += &format!("{}\n{}\n\n", comparisons(q, part.answer), escape(&q.analysis));
+        text += &format!("{}\n{}\n\n", comparisons(&part, report.results), escape(&q.analysis));
     }
     if let Some(side_by_side) = &report.runs {
         text += &format!("## Runs side by side\n\n{}\n", runs(side_by_side, charts));
@@ -226,7 +226,8 @@ fn rounded(x: f64) -> f64 {
 }
 
 fn chart(figure: &Figure, charts: &str) -> String {
-    let alt = escape(&format!("{}: {}", figure.title, figure.place));
+    let place = if figure.place.is_empty() { String::new() } else { format!(": {}", figure.place) };
+    let alt = escape(&format!("{}{place}", figure.title));
     let mut text = format!("![{alt}]({charts}/{}.svg)\n", figure.id);
     if !figure.left_out.is_empty() {
         let shown: Vec<String> = figure.left_out.iter().take(6).map(|l| escape(&plain(l))).collect();
@@ -246,7 +247,8 @@ pub(crate) fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-fn comparisons(question: &Question, answer: &Answer) -> String {
+fn comparisons(part: &Part<'_>, results: &Results) -> String {
+    let Part { question, answer, .. } = *part;
     if !question.besides.is_empty() {
         return besides(answer);
     }
@@ -263,12 +265,48 @@ fn comparisons(question: &Question, answer: &Answer) -> String {
             escape(&plain(&finding.sentence))
         );
         text += &match (&compare.kind, finding.rankings.first()) {
-            (Kind::Rank, Some(_)) => ranking(finding),
+            (Kind::Rank, Some(_)) => {
+                let map = question.maps.iter().find(|m| m.by == finding.title);
+                ranking(finding) + &map.map(|m| places(m, finding, question.percent)).unwrap_or_default()
+            }
             _ => curve(compare, finding),
         };
         text += "\n</details>\n\n";
     }
-    text
+    text + &collisions(answer, results)
+}
+
+/// What invalidations did to the sides of every comparison at its headline: counts of what happened, beside the times.
+fn collisions(answer: &Answer, results: &Results) -> String {
+    let points = answer.findings.iter().filter_map(|f| f.headline.as_ref());
+    let ids = points.flat_map(|p| [Some(&p.a), p.b.as_ref()].into_iter().flatten());
+    let mut cells: Vec<CellId> = ids.filter_map(|id| CellId::parse(id)).collect();
+    cells.sort();
+    cells.dedup();
+    let mut rows = String::new();
+    for cell in cells {
+        let Some(c) = results.cells.get(&cell).and_then(|f| f.churned).filter(|c| c.tried > 0) else {
+            continue;
+        };
+        let of_tried = |n: u64| n as f64 / c.tried as f64;
+        let figure = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), tables::number);
+        rows += &format!(
+            "| {} | {} | {} | {} % | {} | {} |\n",
+            escape(&plain(&cell.to_string())),
+            c.tried,
+            tables::number(of_tried(c.collided)),
+            tables::number(100.0 * of_tried(c.given_up)),
+            figure(c.vain_per_page),
+            figure(c.events_per_s)
+        );
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    format!(
+        "| where | operations | collisions an operation | given up | pages in vain a page | events a second |\n\
+         |---|---:|---:|---:|---:|---:|\n{rows}"
+    )
 }
 
 /// The kernel's rows beside the model's cells.
@@ -394,9 +432,40 @@ fn ranking(finding: &Finding) -> String {
             escape(&behind(&place.behind))
         );
     }
-    let others = finding.rankings.len() - 1;
-    if others > 0 {
-        text += &format!("\nRanked at {others} more places: see the map.\n");
+    text
+}
+
+/// Every place of a map: who leads, by how much, and what the last costs.
+fn places(map: &Map, finding: &Finding, percent: f64) -> String {
+    let places = map.places(finding);
+    if places.is_empty() {
+        let others = finding.rankings.len() - 1;
+        return match others {
+            0 => String::new(),
+            n => format!("\nRanked at {n} more places, too few for a map: they are on the page.\n"),
+        };
+    }
+    let mut text = format!(
+        "\n| {} | {} | the cheapest | ns a page | the next, times that | as cheap as far as can be told | the dearest, times that |\n\
+         |---:|---:|---|---:|---|---|---|\n",
+        escape(&plain(&map.x.unit)),
+        escape(&plain(&map.y.unit))
+    );
+    for p in places {
+        let [first, second, ..] = &p.ranking.order[..] else { continue };
+        let Some(last) = p.ranking.order.last() else { continue };
+        let rivals = p.rivals(percent).join(", ");
+        let times = |place: &Place| format!("{} {}", place.backend, ratio(&place.behind));
+        text += &format!(
+            "| {} | {} | {} | {} | {} | {} | {} |\n",
+            p.x,
+            p.y,
+            escape(&plain(&first.backend)),
+            tables::number(first.value),
+            escape(&plain(&times(second))),
+            escape(&plain(&rivals)),
+            escape(&plain(&times(last)))
+        );
     }
     text
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::decisions::ratio;
 use super::figure::{Body, Figure, Range, Ranges, Scale, Value as Drawn, plain};
 use super::markdown::verdict;
-use crate::compare::Comparison;
+use crate::compare::{self, Comparison, Said};
 use crate::export::markdown::escape;
 use crate::questions::answer::{Answer, Effect, Verdict};
 use crate::results::Results;
@@ -130,29 +130,8 @@ fn said(answer: &Answer) -> String {
 
 /// Whether all runs say the same of a question.
 fn agreement(answers: &[&Answer]) -> &'static str {
-    if answers.iter().any(|a| a.verdict == Verdict::NotMeasured) {
-        return "not measured in all";
-    }
-    if answers.iter().any(|a| a.verdict == Verdict::Unresolved) {
-        return "not resolved in all";
-    }
-    let first = answers[0];
-    let direction = |a: &Answer| a.effect.map(|e| e.ratio > 1.0);
-    let is_alike = |a: &&Answer| {
-        a.verdict == first.verdict && (a.verdict != Verdict::Differs || direction(a) == direction(first))
-    };
-    if !answers.iter().all(is_alike) {
-        return "disagree";
-    }
-    let ends = |a: &Answer| a.effect.and_then(|e| e.lo.zip(e.hi));
-    let all: Option<Vec<(f64, f64)>> = answers.iter().map(|a| ends(a)).collect();
-    match all {
-        Some(all) => {
-            let (lo, hi) = all.iter().fold((0.0, f64::INFINITY), |(l, h), (lo, hi)| (lo.max(l), hi.min(h)));
-            if lo <= hi { "agree" } else { "same verdict, intervals apart" }
-        }
-        None => "same verdict",
-    }
+    let said = answers.iter().map(|a| Said { verdict: a.verdict, effect: a.effect, winner: None });
+    compare::agreement(&said.collect::<Vec<_>>()).words()
 }
 
 #[cfg(test)]

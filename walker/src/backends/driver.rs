@@ -2,6 +2,7 @@
 //! `driver_format` and `range_default`. The format is looked up at run time, as `flags[]`, `values[]` and `pfn_shift`
 //! of `struct hmm_range`.
 
+use super::kvarray::KvArray;
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{Backend, Info, PageView};
 use crate::backends::hmm_core::counting_array_bytes;
@@ -55,7 +56,7 @@ pub const SHIFT_7: Format =
 #[derive(Debug)]
 pub struct DriverSlots {
     format: Format,
-    pfns: Vec<u64>,
+    pfns: KvArray<u64>,
     default_flags: u64,
     pfn_flags_mask: u64,
     may_fault: bool,
@@ -69,7 +70,7 @@ impl DriverSlots {
     fn new(capacity: usize, format: Format) -> Self {
         DriverSlots {
             format,
-            pfns: vec![format.none; capacity],
+            pfns: KvArray::new(format.none, capacity),
             default_flags: 0,
             pfn_flags_mask: !0,
             may_fault: false,

@@ -17,6 +17,7 @@
 //! **Asks of the kernel** a second output format and a way to say how many records there are; of drivers a loop over
 //! records instead of pages.
 
+use super::kvarray::KvArray;
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{Backend, Info, Kind, PageView};
 use crate::backends::fixed::{
@@ -63,7 +64,7 @@ impl Extent {
 #[derive(Debug)]
 struct List {
     /// As many as the call may have pages.
-    records: Vec<Extent>,
+    records: KvArray<Extent>,
     len: usize,
     /// Records begun since somebody asked.
     begun: u64,
@@ -240,7 +241,7 @@ pub struct ExtentsOf<V> {
     owner: u64,
     default_flags: u64,
     has_wishes: bool,
-    req_flags: Vec<u64>,
+    req_flags: KvArray<u64>,
     list: List,
     variant: PhantomData<V>,
 }
@@ -282,8 +283,8 @@ impl<V: Variant> Backend for ExtentsOf<V> {
             owner: 0,
             default_flags: 0,
             has_wishes: false,
-            req_flags: vec![0; capacity],
-            list: List { records: vec![Extent::NONE; capacity], len: 0, begun: 0 },
+            req_flags: KvArray::new(0, capacity),
+            list: List { records: KvArray::new(Extent::NONE, capacity), len: 0, begun: 0 },
             variant: PhantomData,
         }
     }

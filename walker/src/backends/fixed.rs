@@ -7,6 +7,7 @@
 //! One property of all of them: input and output share the slot, so an output left in place asks for more the next
 //! time (the table of semantics 1.5). [`Backend::prepare`] refills.
 
+use super::kvarray::KvArray;
 use crate::addr::{Level, PageRange, Pfn, VirtAddr};
 use crate::arch::Entry;
 use crate::backend::{Backend, Capability, Info, PageView};
@@ -86,7 +87,7 @@ pub trait Layout: Send + 'static {
 pub struct Fixed<L> {
     range: PageRange,
     owner: u64,
-    hmm_pfns: Vec<u64>,
+    hmm_pfns: KvArray<u64>,
     default_flags: u64,
     pfn_flags_mask: u64,
     layout: PhantomData<L>,
@@ -463,7 +464,7 @@ impl<L: Layout> Backend for Fixed<L> {
         Fixed {
             range: PageRange::pages(VirtAddr::new(0), 0),
             owner: 0,
-            hmm_pfns: vec![0; capacity],
+            hmm_pfns: KvArray::new(0, capacity),
             default_flags: 0,
             pfn_flags_mask: 0,
             layout: PhantomData,

@@ -17,6 +17,7 @@
 //! runs under the interval notifier as all do. Nothing tests the sequence inside the call. The kernel's type test of
 //! an uninitialised swap entry is not reproduced either.
 
+use super::kvarray::KvArray;
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{Backend, Capability, Info, Kind, PageView};
 use crate::backends::hmm_core::counting_array_bytes;
@@ -58,7 +59,7 @@ pub struct PfnBits {
     range: PageRange,
     write: Option<bool>,
     reached: usize,
-    pfns: Vec<u64>,
+    pfns: KvArray<u64>,
 }
 
 struct Output<'a> {
@@ -141,7 +142,7 @@ impl Backend for PfnBits {
 
     fn new(capacity: usize) -> Self {
         let range = PageRange::pages(VirtAddr::new(0), 0);
-        PfnBits { range, write: None, reached: 0, pfns: vec![0; capacity] }
+        PfnBits { range, write: None, reached: 0, pfns: KvArray::new(0, capacity) }
     }
 
     /// Wishes for single pages cannot be said: the strongest holds for all.

@@ -11,6 +11,7 @@
 //! **Costs** a second stream: 16 bytes of array a page (answer written, answer consumed) with a default alone, 24 with
 //! wishes, and 8 more when the caller writes them.
 
+use super::kvarray::KvArray;
 use crate::addr::{PageRange, VirtAddr};
 use crate::arch::Entry;
 use crate::backend::{Backend, Info, Kind, PageView};
@@ -36,8 +37,8 @@ pub struct SplitArrays {
     owner: u64,
     default_flags: u64,
     has_wishes: bool,
-    req_flags: Vec<u64>,
-    pfns: Vec<u64>,
+    req_flags: KvArray<u64>,
+    pfns: KvArray<u64>,
 }
 
 struct InAndOut<'a> {
@@ -117,8 +118,8 @@ impl Backend for SplitArrays {
             owner: 0,
             default_flags: 0,
             has_wishes: false,
-            req_flags: vec![0; capacity],
-            pfns: vec![0; capacity],
+            req_flags: KvArray::new(0, capacity),
+            pfns: KvArray::new(0, capacity),
         }
     }
 

@@ -15,6 +15,7 @@
 //! frame number by arithmetic alone; `struct_page_touch` looks into each struct page (is it device memory?), a cache
 //! line per page.
 
+use super::kvarray::KvArray;
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{Backend, Capability, Info, Kind, PageView};
 use crate::backends::hmm_core::{Quirks5_8, hmm_range_fault};
@@ -40,9 +41,9 @@ pub struct StructPage<const TOUCH: bool> {
     owner: u64,
     default: Wish,
     has_wishes: bool,
-    wishes: Vec<Wish>,
+    wishes: KvArray<Wish>,
     /// Index of the struct page plus one; 0 is null.
-    pages: Vec<u64>,
+    pages: KvArray<u64>,
     /// Where the struct pages are; the first walk says it.
     phys: Option<Arc<Phys>>,
 }
@@ -116,8 +117,8 @@ impl<const TOUCH: bool> Backend for StructPage<TOUCH> {
             owner: 0,
             default: Wish::None,
             has_wishes: false,
-            wishes: vec![Wish::None; capacity],
-            pages: vec![0; capacity],
+            wishes: KvArray::new(Wish::None, capacity),
+            pages: KvArray::new(0, capacity),
             phys: None,
         }
     }

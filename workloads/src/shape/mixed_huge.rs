@@ -2,14 +2,18 @@
 //!
 //! The VMAs lie side by side and every second one has MADV_DONTFORK, as buffers registered for RDMA have, so that they
 //! do not merge and a request may cross them.
+//!
+//! Of what no PMD leaf maps, pages may be absent, in runs, below tables that are there: as MADV_DONTNEED leaves what an
+//! allocator gave back. Faults fill them page by page, since a table stands where a huge page would have to.
 
 use super::dense::{Frames, with_frame};
 use super::machine::{anonymous, system};
-use super::parameters::{part, permille};
+use super::parameters::{Marks, RunLengths, part, permille};
 use super::{BuildError, Built, EntryCounts, Undo};
 use crate::random::{Picks, Purpose, generator};
 use serde::Deserialize;
 use walker::addr::{PAGE_SIZE, PAGES_PER_PMD, PMD_ORDER, PMD_SIZE, PageRange, Pfn};
+use walker::arch::Entry;
 use walker::memory::PageKind;
 use walker::mm::Mm;
 use walker::mm::madvise::Advice;
@@ -28,6 +32,37 @@ pub struct MixedHuge {
     /// Neighbouring frames of what is mapped by PTEs, as in `dense_4k`.
     #[serde(deserialize_with = "super::parameters::run_pages")]
     pub run_pages: u64,
+    /// Pages of a thousand of the whole range that are absent; none of them below a PMD leaf.
+    #[serde(default, deserialize_with = "permille")]
+    pub absent_permille: u16,
+}
+
+/// Pages in a row that are absent: what an allocator gives back at a time.
+const ABSENT_RUN: RunLengths = RunLengths { min: 16, max: 64 };
+
+impl MixedHuge {
+    /// What is wrong with the shares together.
+    pub(super) fn contradiction(&self) -> Option<(&'static str, String)> {
+        let (huge, absent) = (self.huge_permille, self.absent_permille);
+        (huge + absent > 1000).then(|| {
+            let most = 1000 - huge;
+            (
+                "absent_permille",
+                format!("is {absent}: expected at most {most}, what {huge} in huge pages leave"),
+            )
+        })
+    }
+}
+
+/// Which pages are absent.
+#[derive(Debug)]
+pub(super) struct Absent(Marks);
+
+impl Absent {
+    /// Frees what was faulted in.
+    pub(super) fn undo(&self, mm: &Mm, range: PageRange) {
+        mm.build().restore(range, |i, now| if self.0.has(i) { Entry::NONE } else { now });
+    }
 }
 
 /// Why it does not come in this size.
@@ -63,6 +98,9 @@ pub(super) fn build(size: u64, seed: u64, spec: MixedHuge) -> Result<Built, Buil
         n => Frames::alloc(phys, n * PAGES_PER_PMD, run, seed, Purpose::Frames).map(Some),
     };
     let (huge, small) = (frames(nr_huge, PAGES_PER_PMD)?, frames(nr_spans - nr_huge, spec.run_pages)?);
+    let (nr_small, nr_absent) = (nr_pages - nr_huge * PAGES_PER_PMD, part(nr_pages, spec.absent_permille));
+    let absent_small = Marks::in_runs(nr_small, nr_absent, ABSENT_RUN, seed);
+    let mut absent = Marks::none(nr_pages);
     let mut builder = mm.build();
     let vma = builder.vma(range.start()).expect("just mapped");
     let (model, first_index) = (vma.anon_entry(Pfn::new(0)), vma.index_of(range.start()));
@@ -79,7 +117,15 @@ pub(super) fn build(size: u64, seed: u64, spec: MixedHuge) -> Result<Built, Buil
                 builder.pmd_leaf(span.start(), with_frame(model.mkhuge(), head))?;
             }
             (_, Some(small)) => {
-                builder.ptes(span, |i| with_frame(model, small.get(next_small + i)))?;
+                builder.ptes(span, |i| {
+                    let frame = small.get(next_small + i);
+                    if absent_small.has(next_small + i) {
+                        absent.set(first + i);
+                        phys.free(frame);
+                        return Entry::NONE;
+                    }
+                    with_frame(model, frame)
+                })?;
                 next_small += PAGES_PER_PMD;
             }
             _ => unreachable!("as many spans of each kind as were picked"),
@@ -87,6 +133,12 @@ pub(super) fn build(size: u64, seed: u64, spec: MixedHuge) -> Result<Built, Buil
     }
     drop(builder);
     let pmd_rw = nr_huge * PAGES_PER_PMD;
-    let expected = EntryCounts { pmd_rw, pte_rw: nr_pages - pmd_rw, ..EntryCounts::default() };
-    Ok(Built::new(system, mm, range, expected, Undo::Steady))
+    let expected = EntryCounts {
+        pmd_rw,
+        pte_rw: nr_pages - pmd_rw - nr_absent,
+        none: nr_absent,
+        ..EntryCounts::default()
+    };
+    let undo = if nr_absent == 0 { Undo::Steady } else { Undo::Absent(Absent(absent)) };
+    Ok(Built::new(system, mm, range, expected, undo))
 }

@@ -131,7 +131,7 @@ impl ShapeSpec {
             ShapeSpec::Dense4k { .. }
             | ShapeSpec::Dense2m
             | ShapeSpec::Hugetlb(_)
-            | ShapeSpec::MixedHuge(_)
+            | ShapeSpec::MixedHuge(MixedHuge { absent_permille: 0, .. })
             | ShapeSpec::DevicePrivate(DevicePrivate { owner: Owner::Caller, .. }) => Wish::Write,
             ShapeSpec::AfterFork { .. } | ShapeSpec::ZeroMapped(_) | ShapeSpec::SplitPermissions(_) => {
                 Wish::Read
@@ -160,6 +160,7 @@ impl ShapeSpec {
     pub(crate) fn contradiction(&self) -> Option<(&'static str, String)> {
         match self {
             ShapeSpec::ManyVmas(m) => m.contradiction(),
+            ShapeSpec::MixedHuge(m) => m.contradiction(),
             _ => None,
         }
     }
@@ -255,6 +256,7 @@ impl ShapeSpec {
             (ShapeSpec::Swapped(s), _) => part(n, s.permille) * PRIVATE,
             (ShapeSpec::DevicePrivate(d), _) if d.owner == Owner::Other => part(n, d.permille) * PRIVATE,
             (ShapeSpec::NumaHint(_), _) => n * STRUCT,
+            (ShapeSpec::MixedHuge(m), Wish::Write) => part(n, m.absent_permille) * PRIVATE,
             (_, Wish::Read) => n * PTE,
             (_, Wish::Write) if self.gives() != Wish::Write => n * (PTE + PRIVATE),
             _ => 0,

@@ -5,9 +5,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use workloads::shape::{Memory, ShapeSpec};
 
-use super::lines::Line;
+use super::lines::{Line, middle};
 use crate::measure::machine::resident_bytes;
-use crate::stats::{Interval, Sorted, median_interval};
 
 /// 16,777,216 pages: what a machine costs empty is lost in it.
 const SIZE: u64 = 64 << 30;
@@ -31,23 +30,13 @@ pub(super) fn lines(seed: u64) -> Result<Vec<Line>> {
         bytes.push(after.saturating_sub(before) as f64 / nr_pages);
         built.discard();
     }
-    let interval = |values| Sorted::new(values).as_ref().map(median_interval);
-    let (rate, bytes): (Option<Interval>, Option<Interval>) = (interval(rates), interval(bytes));
-    let line = |what: &str, value: Option<Interval>, unit, goal: f64, more_is_better: bool| Line {
-        what: what.to_owned(),
-        who: "builder".to_owned(),
-        value,
-        unit,
-        goal: Some(goal),
-        more_is_better,
-        met: value.map(|v| if more_is_better { v.median >= goal } else { v.median <= goal }),
-        ns_per_page: None,
-        limit_ns_per_page: None,
-        noisy: false,
-        error: None,
+    let line = |what: &str, values, unit, goal: f64, more_is_better: bool| {
+        let (what, who) = (what.to_owned(), "builder".to_owned());
+        let (value, goal) = (middle(values), Some(goal));
+        Line { what, who, value, unit, goal, more_is_better, ..Line::default() }.judged()
     };
     Ok(vec![
-        line("building dense 4K", rate, "M entries/s", 30.0, true),
+        line("building dense 4K", rates, "M entries/s", 30.0, true),
         line("memory of dense 4K", bytes, "bytes/page", 9.0, false),
     ])
 }

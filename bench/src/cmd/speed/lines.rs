@@ -20,10 +20,10 @@ use crate::measure::scene::Recipe;
 use crate::measure::watch::Watch;
 use crate::os::pinning;
 use crate::record::Sample;
-use crate::stats::Interval;
+use crate::stats::{Interval, Sorted, median_interval};
 
 /// One line of the report.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Line {
     /// What is compared.
     pub(super) what: String,
@@ -52,25 +52,26 @@ pub(super) struct Line {
 impl Line {
     /// A line without a figure.
     pub(super) fn failed(what: &str, why: String) -> Line {
-        Line {
-            what: what.to_owned(),
-            who: String::new(),
-            value: None,
-            unit: "",
-            goal: None,
-            more_is_better: false,
-            met: None,
-            ns_per_page: None,
-            limit_ns_per_page: None,
-            noisy: false,
-            error: Some(why),
-        }
+        Line { what: what.to_owned(), error: Some(why), ..Line::default() }
+    }
+    /// With the verdict on its goal.
+    pub(super) fn judged(self) -> Line {
+        let met = self
+            .value
+            .zip(self.goal)
+            .map(|(v, goal)| if self.more_is_better { v.median >= goal } else { v.median <= goal });
+        Line { met, ..self }
     }
     /// `<= 1.5x decode`
     pub(super) fn goal_text(&self) -> String {
         let sign = if self.more_is_better { ">=" } else { "<=" };
         self.goal.map(|g| format!("{sign} {g} {}", self.unit)).unwrap_or_default()
     }
+}
+
+/// The middle of repeated figures.
+pub(super) fn middle(values: Vec<f64>) -> Option<Interval> {
+    Sorted::new(values).as_ref().map(median_interval)
 }
 
 /// What a line is measured against.
@@ -264,12 +265,13 @@ impl Duel {
                 unit: self.unit,
                 goal: self.goal,
                 more_is_better: self.is_gain,
-                met: value.zip(self.goal).map(|(v, goal)| (v.median >= goal) == self.is_gain),
                 ns_per_page: clean.ns_per_page(&o.name),
                 limit_ns_per_page: clean.ns_per_page(&limit_name),
                 noisy: clean.is_noisy(),
                 error: o.error.clone(),
+                ..Line::default()
             }
+            .judged()
         });
         Ok(lines.collect())
     }

@@ -8,7 +8,7 @@ use walker::backends;
 use workloads::request::RequestKind;
 use workloads::shape::{Memory, ShapeSpec};
 
-use super::lines::{IN_L2, IN_MEMORY, Line};
+use super::lines::{IN_L2, IN_MEMORY, Line, middle};
 use crate::measure::backend_member::MakeMember;
 use crate::measure::clock::Clock;
 use crate::measure::crew::Crew;
@@ -19,7 +19,6 @@ use crate::measure::scene::{Recipe, Window};
 use crate::measure::visit::Seats;
 use crate::measure::watch::Watch;
 use crate::os::pinning;
-use crate::stats::{Sorted, median_interval};
 
 const WALKERS: u32 = 2;
 const ROUNDS: u32 = 41;
@@ -104,19 +103,16 @@ fn line(
             gains.push(f64::from(WALKERS) * ns[0] / ns[1]);
         }
     }
-    let interval = |values| Sorted::new(values).as_ref().map(median_interval);
-    let value = interval(gains);
     Ok(Line {
         what: title.to_owned(),
         who: "map_order".to_owned(),
-        value,
+        value: middle(gains),
         unit: "x one walker",
         goal: Some(GOAL),
         more_is_better: true,
-        met: value.map(|v| v.median >= GOAL),
-        ns_per_page: interval(each),
-        limit_ns_per_page: interval(alone),
-        noisy: false,
-        error: None,
-    })
+        ns_per_page: middle(each),
+        limit_ns_per_page: middle(alone),
+        ..Line::default()
+    }
+    .judged())
 }

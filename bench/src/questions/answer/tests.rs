@@ -14,11 +14,11 @@ fn sticky(sticky_ns: f64) -> Made {
 }
 
 #[test]
-fn a_planted_difference_of_3_percent_is_found_with_an_interval_that_holds_it() {
-    let found = answered("sticky_bits", &sticky(2.06));
+fn a_planted_difference_of_4_percent_is_found_with_an_interval_that_holds_it() {
+    let found = answered("sticky_bits", &sticky(2.08));
     assert_eq!((found.verdict, found.resolved), (Verdict::Differs, true), "{}", found.answer);
     let effect = found.effect.unwrap();
-    assert!(effect.lo.unwrap() <= 1.03 && 1.03 <= effect.hi.unwrap(), "{effect:?}");
+    assert!(effect.lo.unwrap() <= 1.04 && 1.04 <= effect.hi.unwrap(), "{effect:?}");
     for part in [
         "Keeping sticky bits",
         "% more than",
@@ -31,6 +31,17 @@ fn a_planted_difference_of_3_percent_is_found_with_an_interval_that_holds_it() {
     }
     let machine = crate::results::testing::run().machine.line();
     assert!(found.answer.contains(&machine) && found.answer.contains("walkbench run --question sticky_bits"));
+}
+
+#[test]
+fn a_difference_that_may_be_too_small_to_count_is_no_claim_and_its_direction_is_said() {
+    // 2.4 %, give or take one: another run would say something else.
+    let small = Made { launch_percent: 0.7, seed: 2, ..sticky(2.048) };
+    let found = answered("sticky_bits", &small);
+    let effect = found.effect.unwrap();
+    assert!(effect.lo.unwrap() > 1.0 && effect.lo.unwrap() < 1.02 && effect.hi.unwrap() > 1.02, "{effect:?}");
+    assert_eq!(found.verdict, Verdict::Unresolved, "{}", found.answer);
+    assert!(found.answer.contains("differ, but not surely by 2 % or more"), "{}", found.answer);
 }
 
 #[test]

@@ -1,9 +1,8 @@
-//! Maps: the best design over two axes, designs by workloads, and distances to the limits.
+//! Designs by workloads, and distances to the limits.
 
 use std::collections::BTreeMap;
 
 use super::{Maker, measured, names, place};
-use crate::questions::answer::Verdict;
 use crate::questions::{CellId, Coordinate, Kind, registry_order};
 use crate::report::figure::{Body, Field, Figure, Grid, Range, Ranges, Scale, Value, plain};
 use crate::results::Results;
@@ -14,75 +13,6 @@ use walker::backend::Kind as BackendKind;
 const LIMITS: [&str; 3] = ["copy", "load", "fill"];
 
 impl Maker<'_> {
-    /// Which design is best over an axis and over call sizes, hatched where its lead is not resolved.
-    pub(super) fn decision_map(&mut self) {
-        let compares = || self.question.compares.iter().zip(&self.answer.findings);
-        let Some(axis) = self.question.compares.iter().find_map(|c| c.axis.as_ref()) else { return };
-        let Some((_, finding)) = compares().find(|(c, f)| c.kind == Kind::Rank && !f.rankings.is_empty())
-        else {
-            return;
-        };
-        let cells: Vec<CellId> = finding.points.iter().filter_map(|p| CellId::parse(&p.a)).collect();
-        let rows_of = [Coordinate::Size, Coordinate::Request, Coordinate::CallPages];
-        let named = names(cells.iter(), &rows_of);
-        let mut rows: Vec<&CellId> = Vec::new();
-        let order = |c: &CellId| {
-            let size = workloads::definition::parse_size(c.get(Coordinate::Size));
-            (size, c.get(Coordinate::Request).to_owned(), c.get(Coordinate::CallPages).parse::<u64>().ok())
-        };
-        for cell in &cells {
-            if !rows.iter().any(|r| order(r) == order(cell)) {
-                rows.push(cell);
-            }
-        }
-        rows.sort_by_key(|c| std::cmp::Reverse(order(c)));
-        let mut columns: Vec<f64> = cells.iter().filter_map(|c| axis.at(c)).collect();
-        columns.sort_by(f64::total_cmp);
-        columns.dedup();
-        let fields: Vec<Field> = finding
-            .points
-            .iter()
-            .zip(&finding.rankings)
-            .filter_map(|(point, ranking)| {
-                let cell = CellId::parse(&point.a)?;
-                let x = axis.at(&cell)?;
-                let [first, second, ..] = &ranking.order[..] else { return None };
-                let note = match point.verdict {
-                    Verdict::Differs => format!("{} before {}", first.backend, second.backend),
-                    Verdict::Same => format!(
-                        "{} and {} are no more than {} % apart",
-                        first.backend, second.backend, self.question.percent
-                    ),
-                    _ => format!("{} before {}, not resolved", first.backend, second.backend),
-                };
-                let behind = tables::number(second.behind.ratio);
-                Some(Field {
-                    column: columns.iter().position(|c| *c == x)?,
-                    row: rows.iter().position(|r| order(r) == order(&cell))?,
-                    text: plain(&first.backend),
-                    value: None,
-                    name: Some(plain(&first.backend)),
-                    is_hatched: point.verdict != Verdict::Differs,
-                    note: plain(&format!("{}: {note}, {behind} times", ranking.group)),
-                })
-            })
-            .collect();
-        if fields.is_empty() {
-            return;
-        }
-        let grid = Grid {
-            x: plain(&axis.unit),
-            y: "pages a call".to_owned(),
-            columns: columns.iter().map(|x| format!("{x}")).collect(),
-            rows: rows.iter().map(|r| named[*r].clone()).collect(),
-            fields,
-            unit: None,
-            is_log: false,
-        };
-        let title =
-            "The cheapest design; hatched where its lead over the second is not resolved or does not count";
-        self.push(title, &plain(&finding.title), Body::Grid(grid), Vec::new());
-    }
     /// Ratios of counts, design by workload and request.
     pub(super) fn heat_maps(&mut self) {
         for (compare, finding) in self.question.compares.iter().zip(&self.answer.findings) {

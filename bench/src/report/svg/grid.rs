@@ -8,8 +8,9 @@ use super::theme::{INK, WIDTH, anchored, colour, cut, text_px};
 use super::{Area, Drawn};
 use crate::report::figure::{Field, Grid};
 
-/// Of a row of fields.
+/// Of a row of fields, and of each further line in them.
 const ROW: u32 = 24;
+const LINE: u32 = 14;
 /// Of a line of the legend.
 const LEGEND: u32 = 19;
 /// Between two hatches.
@@ -20,8 +21,15 @@ fn left(g: &Grid) -> u32 {
     (widest + 20).clamp(90, 300)
 }
 
+fn row_height(g: &Grid) -> u32 {
+    let lines = g.fields.iter().map(|f| f.text.lines().count() as u32).max().unwrap_or(1).max(1);
+    ROW + (lines - 1) * LINE
+}
+
 fn column(g: &Grid) -> u32 {
-    ((WIDTH - left(g) - 8) / (g.columns.len() as u32).max(1)).clamp(8, 110)
+    // Names want more room than numbers.
+    let most = if g.unit.is_some() { 110 } else { 150 };
+    ((WIDTH - left(g) - 8) / (g.columns.len() as u32).max(1)).clamp(8, most)
 }
 
 /// Names of columns stand upright where they do not fit.
@@ -48,11 +56,12 @@ fn names(g: &Grid) -> Vec<&str> {
 
 pub(super) fn height(g: &Grid) -> u32 {
     let legend = (names(g).len() as u32).div_ceil(4).max(1);
-    above(g) + g.rows.len() as u32 * ROW + legend * LEGEND + 12
+    above(g) + g.rows.len() as u32 * row_height(g) + legend * LEGEND + 12
 }
 
 pub(super) fn draw(area: &Area<'_>, g: &Grid) -> Drawn {
     let (left, column, above) = (left(g) as i32, column(g) as i32, above(g) as i32);
+    let height = row_height(g) as i32;
     let names = names(g);
     let values = || g.fields.iter().filter_map(|f| f.value);
     let (lo, hi) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
@@ -73,14 +82,14 @@ pub(super) fn draw(area: &Area<'_>, g: &Grid) -> Drawn {
         }
     }
     for (i, name) in g.rows.iter().enumerate() {
-        let y = above + i as i32 * ROW as i32 + ROW as i32 / 2;
+        let y = above + i as i32 * height + height / 2;
         let style = anchored(12, INK, HPos::Right, VPos::Center);
         area.draw(&Text::new(cut(name, 12, left as u32 - 12), (left - 8, y), style))?;
     }
     for row in 0..g.rows.len() {
         for at in 0..g.columns.len() {
-            let (x, y) = (left + at as i32 * column, above + row as i32 * ROW as i32);
-            let corners = [(x + 1, y + 1), (x + column - 1, y + ROW as i32 - 1)];
+            let (x, y) = (left + at as i32 * column, above + row as i32 * height);
+            let corners = [(x + 1, y + 1), (x + column - 1, y + height - 1)];
             match g.fields.iter().find(|f| f.row == row && f.column == at) {
                 Some(f) => field(area, corners, f, fill(f, &names, &|v| shade(v, lo, hi, g.is_log)))?,
                 // Not measured: an empty frame is no value.
@@ -122,18 +131,30 @@ fn field(area: &Area<'_>, corners: [(i32, i32); 2], f: &Field, fill: RGBColor) -
             d += HATCH;
         }
     }
-    if text_px(&f.text, 11) <= width as u32 && (f.value.is_some() || !f.is_hatched) {
-        let (r, g, b) = fill.rgb();
-        let is_light = 0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b) > 150.0;
-        let ink = if is_light { BLACK } else { WHITE };
+    let lines: Vec<&str> = f.text.lines().collect();
+    let widest = lines.iter().map(|l| text_px(l, 11)).max().unwrap_or(0) as i32;
+    if widest > width {
+        return Ok(());
+    }
+    let (middle, top) = (x0 + width / 2, y0 + (height - LINE as i32 * (lines.len() as i32 - 1)) / 2);
+    let (r, g, b) = fill.rgb();
+    let is_light = 0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b) > 150.0;
+    let ink = if is_light { BLACK } else { WHITE };
+    for (i, line) in lines.iter().enumerate() {
+        let y = top + i as i32 * LINE as i32;
+        if f.is_hatched {
+            // Words on hatching need a ground of their own.
+            let half = text_px(line, 11) as i32 / 2;
+            area.draw(&Rectangle::new([(middle - half, y - 7), (middle + half, y + 7)], fill.filled()))?;
+        }
         let style = anchored(11, ink, HPos::Center, VPos::Center);
-        area.draw(&Text::new(f.text.clone(), (x0 + width / 2, y0 + height / 2), style))?;
+        area.draw(&Text::new((*line).to_owned(), (middle, y), style))?;
     }
     Ok(())
 }
 
 fn legend(area: &Area<'_>, g: &Grid, names: &[&str], ends: (f64, f64)) -> Drawn {
-    let y = (above(g) + g.rows.len() as u32 * ROW + 8) as i32;
+    let y = (above(g) + g.rows.len() as u32 * row_height(g) + 8) as i32;
     let style = || anchored(12, INK, HPos::Left, VPos::Center);
     if let Some(unit) = &g.unit {
         let x = 8;

@@ -114,10 +114,14 @@ function grid(f) {
     p.append("line").attr("x1", 0).attr("x2", 0).attr("y1", 0).attr("y2", 7).attr("stroke", "#fff").attr("stroke-width", 2.5).attr("stroke-opacity", 0.75);
     return g.node();
   };
+  const hasRoom = (x) => Math.max(...x.text.split("\n").map((l) => l.length)) * 6 < space;
+  // Names stand in all fields or in none: a map with gaps reads as if something were missing there.
+  const fitting = !names.length ? f.fields.filter(hasRoom) : f.fields.every(hasRoom) ? f.fields : [];
+  const tall = Math.max(1, ...fitting.map((x) => x.text.split("\n").length));
   const says = (x) => `${f.rows[x.row]}\n${f.columns[x.column]}: ${x.text}\n${x.note}`;
   const at = { x: (d) => d.column, y: (d) => d.row };
   const plot = Plot.plot({
-    width: width(), height: top + 12 + 24 * f.rows.length, marginLeft: left, marginTop: top, marginBottom: 8, marginRight: 8,
+    width: width(), height: top + 12 + (24 + 14 * (tall - 1)) * f.rows.length, marginLeft: left, marginTop: top, marginBottom: 8, marginRight: 8,
     x: { axis: null, domain: f.columns.map((_, i) => i), padding: 0.04 },
     y: { axis: null, domain: f.rows.map((_, i) => i), padding: 0.06 },
     color: { type: "identity" },
@@ -127,7 +131,9 @@ function grid(f) {
       Plot.axisY({ anchor: "left", tickSize: 0, tickFormat: (i) => cut(f.rows[i], fits), label: null }),
       Plot.cell(f.fields, { ...at, fill, title: says }),
       Plot.cell(f.fields.filter((x) => x.is_hatched), { ...at, fill: `url(#${id})`, pointerEvents: "none" }),
-      Plot.text(f.fields.filter((x) => !x.is_hatched && x.text.length * 6 < space), { ...at, text: "text", fill: ink, pointerEvents: "none" }),
+      // Words on hatching have a ground of their own.
+      Plot.text(fitting.filter((x) => x.is_hatched), { ...at, text: "text", fill: ink, stroke: fill, strokeWidth: 6, pointerEvents: "none" }),
+      Plot.text(fitting.filter((x) => !x.is_hatched), { ...at, text: "text", fill: ink, pointerEvents: "none" }),
       Plot.tip(f.fields, Plot.pointer({ ...at, title: says, fill: "var(--panel)", stroke: "var(--line)" })),
     ],
   });

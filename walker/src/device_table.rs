@@ -83,14 +83,10 @@ impl Large {
         self.entries[from..to].fill(DeviceEntry::default());
         self.is_empty = to - from == self.entries.len();
     }
-    /// Writes the entries of `n` blocks from the one at `addr` on, frames ascending from those of `first`.
     #[inline(always)]
-    fn set(&mut self, addr: VirtAddr, n: usize, first: DeviceEntry) {
-        let order = self.level.order();
-        let from = ((addr.get() >> (PAGE_SHIFT + order as u32)) - self.first) as usize;
-        for (k, entry) in self.entries[from..from + n].iter_mut().enumerate() {
-            *entry = first.page((k as u64) << order);
-        }
+    fn set(&mut self, addr: VirtAddr, entry: DeviceEntry) {
+        let block = addr.get() >> (PAGE_SHIFT + self.level.order() as u32);
+        self.entries[(block - self.first) as usize] = entry;
         self.is_empty = false;
     }
     /// The entry of the page at `addr`, if a valid one of this size covers it.
@@ -185,7 +181,7 @@ impl Writer<'_> {
                 _ => None,
             };
             if let Some(level) = level {
-                level.set(addr, 1, DeviceEntry::new(pfn, write, order));
+                level.set(addr, DeviceEntry::new(pfn, write, order));
                 return 1;
             }
         }
@@ -195,7 +191,16 @@ impl Writer<'_> {
     /// Returns how many entries it wrote.
     #[inline]
     pub fn run(&mut self, i: usize, n: usize, pfn: Pfn, write: bool) -> u64 {
-        if n < 1 << PMD_ORDER { self.small(i, n, pfn, write) } else { self.long_run(i, n, pfn, write) }
+        if n < 1 << PMD_ORDER {
+            return self.small(i, n, pfn, write);
+        }
+        // Most long runs are one leaf.
+        let addr = self.start.add_pages(i as u64);
+        if n == 1 << PMD_ORDER && addr.align_down(Level::Pmd) == addr && pfn.align_down(PMD_ORDER) == pfn {
+            self.pmds.set(addr, DeviceEntry::new(pfn, write, PMD_ORDER));
+            return 1;
+        }
+        self.long_run(i, n, pfn, write)
     }
     fn long_run(&mut self, i: usize, n: usize, pfn: Pfn, write: bool) -> u64 {
         let end = i + n;
@@ -207,23 +212,16 @@ impl Writer<'_> {
                     && pfn.align_down(level.order()) == pfn
                     && end - i >= 1 << level.order()
             };
-            // What is smaller ends where the next larger block begins, so that it gets its chance there.
-            let up_to = |level| {
-                addr.next_boundary(level, addr.add_pages((end - i) as u64)).pages_since(addr) as usize
-            };
-            let n = if fits(Level::Pud) {
-                entries += self.leaf(i, 1 << PUD_ORDER, pfn, write, PUD_ORDER);
-                1 << PUD_ORDER
+            let (n, order) = if fits(Level::Pud) {
+                (1 << PUD_ORDER, PUD_ORDER)
             } else if fits(Level::Pmd) {
-                let blocks = up_to(Level::Pud) >> PMD_ORDER;
-                self.pmds.set(addr, blocks, DeviceEntry::new(pfn, write, PMD_ORDER));
-                entries += blocks as u64;
-                blocks << PMD_ORDER
+                (1 << PMD_ORDER, PMD_ORDER)
             } else {
-                let n = up_to(Level::Pmd);
-                entries += self.small(i, n, pfn, write);
-                n
+                // What is smaller ends where the next larger block begins, so that it gets its chance there.
+                let next = addr.next_boundary(Level::Pmd, addr.add_pages((end - i) as u64));
+                (next.pages_since(addr) as usize, 0)
             };
+            entries += self.leaf(i, n, pfn, write, order);
             (i, pfn) = (i + n, pfn.add(n as u64));
         }
         entries

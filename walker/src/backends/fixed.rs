@@ -192,9 +192,9 @@ impl<L: Layout, const READS: bool> InOut<'_, L, READS> {
     /// [`plain_run`] where all entries must pass one and the same test, since no slot holds a wish: one branch for a
     /// group of them. A group with an entry that does not pass is looked at again one by one.
     #[inline(always)]
-    fn alike_run(self, table: Table<'_>, first: usize, needs_write: bool) -> usize {
+    fn alike_run<const NEEDS_WRITE: bool>(self, table: Table<'_>, first: usize) -> usize {
         const GROUP: usize = 4;
-        let (mask, value) = Entry::plain_test(needs_write);
+        let (mask, value) = Entry::plain_test(NEEDS_WRITE);
         let out = self.hmm_pfns;
         let run = table.ptep_run(first, out.len());
         let mut done = 0;
@@ -282,7 +282,7 @@ impl<L: Layout, const READS: bool> Chunk for InOut<'_, L, READS> {
         if L::WIDE {
             return table.decode_run(first, self.hmm_pfns, plain_decode(needs_write));
         }
-        self.alike_run(table, first, needs_write)
+        if needs_write { self.alike_run::<true>(table, first) } else { self.alike_run::<false>(table, first) }
     }
     #[inline(always)]
     fn answer_present<const MAY_FAULT: bool>(&mut self, k: usize, e: Entry) -> bool {

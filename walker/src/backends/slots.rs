@@ -122,7 +122,8 @@ pub trait Chunk {
     /// directly.
     #[inline(always)]
     fn answer_present<const MAY_FAULT: bool>(&mut self, k: usize, e: Entry) -> bool {
-        let flags = cpu_flags(e);
+        // cpu_flags, of which PRESENT is known.
+        let flags = if e.is_write() { Flags::VALID.union(Flags::WRITE) } else { Flags::VALID };
         if MAY_FAULT && !need_fault(self.wish(k), flags).is_empty() {
             return false;
         }

@@ -7,4 +7,6 @@ pub(crate) mod mapping;
 pub(crate) mod pinning;
 pub(crate) mod process;
 pub(crate) mod stolen;
+pub(crate) mod swap;
 pub(crate) mod usage;
+pub(crate) mod window;

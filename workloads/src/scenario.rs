@@ -51,7 +51,8 @@ pub const PAGE_BYTES: u64 = 4096;
 pub struct Scenario {
     /// Name, unique in its file: no white space, no control characters.
     pub id: String,
-    /// Generator class: `small`, `medium`, `thp`, `thpmis`, `file`, `hugetlb`, `swap`, `fork`, `shthp`, `marks`, `dev`, `hand`.
+    /// Generator class: `small`, `medium`, `thp`, `thpmis`, `file`, `hugetlb`, `swap`, `fork`, `shthp`, `marks`, `poison`, `mthp`,
+    /// `dev`, `hand`.
     pub cls: String,
     /// Release of the kernel that was recorded.
     pub kernel: String,
@@ -67,6 +68,9 @@ pub struct Scenario {
     pub thp: ThpEnabled,
     /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled`.
     pub shthp: ShmemEnabled,
+    /// Orders below 9 that anonymous memory may have huge pages of too, a bit each:
+    /// `/sys/kernel/mm/transparent_hugepage/hugepages-*kB/enabled` is `inherit`, as it always is of order 9.
+    pub mthp: u16,
     /// `/sys/kernel/mm/transparent_hugepage/use_zero_page`.
     pub zp: bool,
     /// Device 1 exists and what it sees is recorded too.

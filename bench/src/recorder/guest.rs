@@ -88,17 +88,20 @@ impl Guest {
         scenario: &Scenario,
         play: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<Option<T>> {
-        let wanted = [
-            ("enabled", thp(scenario.thp), "madvise"),
-            ("shmem_enabled", shmem(scenario.shthp), "never"),
-            ("use_zero_page", if scenario.zp { "1" } else { "0" }, "1"),
+        let mut wanted = vec![
+            ("enabled".to_owned(), thp(scenario.thp), "madvise"),
+            ("shmem_enabled".to_owned(), shmem(scenario.shthp), "never"),
+            ("use_zero_page".to_owned(), if scenario.zp { "1" } else { "0" }, "1"),
         ];
-        let changed = wanted.iter().any(|(_, value, usual)| value != usual);
-        let set = |which: fn(&(&str, &'static str, &'static str)) -> &'static str| -> io::Result<()> {
-            for setting in wanted.iter().filter(|(_, value, usual)| value != usual) {
+        let orders = (2..9).filter(|order| scenario.mthp >> order & 1 == 1);
+        wanted
+            .extend(orders.map(|order| (format!("hugepages-{}kB/enabled", 4 << order), "inherit", "never")));
+        wanted.retain(|(_, value, usual)| value != usual);
+        let set = |which: fn(&(String, &'static str, &'static str)) -> &'static str| -> io::Result<()> {
+            for setting in &wanted {
                 write(&format!("{THP}/{}", setting.0), which(setting))?;
             }
-            if changed {
+            if !wanted.is_empty() {
                 // A change wakes khugepaged: it may find what there is, which is nothing of the scenario.
                 std::thread::sleep(Duration::from_millis(100));
             }

@@ -52,7 +52,7 @@ impl Script {
 
     fn scenario(mut self, seed: u64, number: u64) -> Scenario {
         let class = self.class;
-        let is_thp = matches!(class, Class::Thp | Class::ThpMisaligned);
+        let is_thp = matches!(class, Class::Thp | Class::ThpMisaligned | Class::Mthp);
         let thp = if is_thp && self.dice.chance(15) { ThpEnabled::Always } else { ThpEnabled::Madvise };
         let shthp = match class {
             Class::ShmemThp if self.dice.chance(20) => ShmemEnabled::Always,
@@ -60,9 +60,12 @@ impl Script {
             _ => ShmemEnabled::Never,
         };
         let zp = !(is_thp && self.dice.chance(8));
+        const ORDERS: [u16; 6] = [1 << 2, 1 << 4, 1 << 2 | 1 << 4, 1 << 3 | 1 << 6, 1 << 8, 0x1fc];
+        let mthp = if class == Class::Mthp { *self.dice.pick(&ORDERS) } else { 0 };
         let wanted = self.dice.within(5, 12) as usize;
         self.set_up();
-        let weights = class.weights(self.has_faults);
+        let has_marks = self.dice.chance(12);
+        let weights = class.weights(self.has_faults, has_marks);
         while self.ops.len() < wanted {
             let action = self.dice.weighted(&weights);
             let op = self.act(action);
@@ -78,6 +81,7 @@ impl Script {
             swap: class == Class::Swap,
             thp,
             shthp,
+            mthp,
             zp,
             dev1: false,
             giga: false,
@@ -115,7 +119,7 @@ impl Script {
             }
         }
         let advises = if self.class.wants_huge() { 90 } else { 50 };
-        if self.class.may_be_huge() && npages >= PMD && self.dice.chance(advises) {
+        if self.class.may_be_huge() && npages >= self.class.least_huge() && self.dice.chance(advises) {
             let span = if self.dice.chance(60) { whole } else { self.dice.span(npages) };
             self.ops.push(Op::Madvise { span, advice: Advice::Hugepage });
         }
@@ -220,10 +224,16 @@ impl Script {
                 2 => Op::Msync { span },
                 _ => madvise(Advice::Remove),
             },
-            Action::Mark => match self.dice.below(6) {
-                0..3 => Op::UffdWp { span },
-                3 => Op::UffdUnwp { span },
+            Action::Remove => madvise(Advice::Remove),
+            Action::Mark => match self.dice.below(20) {
+                0..9 => Op::UffdWp { span },
+                9..12 => Op::UffdUnwp { span },
+                12..14 => Op::UffdMiss { span },
                 _ => Op::SoftClear,
+            },
+            Action::Poison => Op::Madvise {
+                span: self.dice.short(self.npages, 3),
+                advice: *self.dice.pick(&[Advice::Hwpoison, Advice::SoftOffline]),
             },
             Action::Fault => self.fault(span),
         }

@@ -31,6 +31,11 @@ pub fn to_line(scenario: &Scenario) -> String {
         ShmemEnabled::Advise => drop(set("shthp", "advise".into())),
         ShmemEnabled::Never => {}
     }
+    if scenario.mthp != 0 {
+        let sizes =
+            (2..9).filter(|order| scenario.mthp >> order & 1 == 1).map(|order| (4 << order).to_string());
+        set("mthp", sizes.collect::<Vec<_>>().join("+").into());
+    }
     if !scenario.zp {
         set("zp", 0.into());
     }

@@ -17,6 +17,8 @@ pub(super) enum Class {
     Fork,
     ShmemThp,
     Marks,
+    Poison,
+    Mthp,
 }
 
 /// A family of operations.
@@ -39,14 +41,18 @@ pub(super) enum Action {
     Lock,
     Mremap,
     File,
-    /// userfaultfd write protection, soft-dirty.
+    /// Punches a hole into shared memory, by address.
+    Remove,
+    /// userfaultfd, soft-dirty.
     Mark,
+    /// A page fails, or is taken out of service. Never one of hugetlb, whose pool would not recover.
+    Poison,
     /// hmm_range_fault with flags.
     Fault,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Small,
         Self::Medium,
         Self::Thp,
@@ -57,12 +63,14 @@ impl Class {
         Self::Fork,
         Self::ShmemThp,
         Self::Marks,
+        Self::Poison,
+        Self::Mthp,
     ];
 
     /// The class of scenario `number`: in turns, those with most to go wrong in twice as often.
     pub(super) fn of(number: u64) -> Self {
-        const TWICE: [Class; 5] =
-            [Class::Thp, Class::ThpMisaligned, Class::File, Class::Swap, Class::ShmemThp];
+        const TWICE: [Class; 6] =
+            [Class::Thp, Class::ThpMisaligned, Class::File, Class::Swap, Class::ShmemThp, Class::Mthp];
         let turn = (number % (Self::ALL.len() + TWICE.len()) as u64) as usize;
         *Self::ALL.get(turn).unwrap_or_else(|| &TWICE[turn - Self::ALL.len()])
     }
@@ -80,6 +88,8 @@ impl Class {
             Self::Fork => "fork",
             Self::ShmemThp => "shthp",
             Self::Marks => "marks",
+            Self::Poison => "poison",
+            Self::Mthp => "mthp",
         }
     }
 
@@ -112,7 +122,7 @@ impl Class {
                 let most = *dice.pick(&[64, 1024]);
                 (dice.within(4, most), *dice.pick(&[0, 0, 300, PMD - 2]))
             }
-            Self::Swap | Self::Fork | Self::Marks => match dice.below(3) {
+            Self::Swap | Self::Fork | Self::Marks | Self::Poison | Self::Mthp => match dice.below(3) {
                 0 => small(dice),
                 1 => medium(dice, 600),
                 _ => huge(dice, 3),
@@ -124,10 +134,12 @@ impl Class {
     pub(super) const fn kinds(self) -> &'static [MapKind] {
         use MapKind as K;
         match self {
-            Self::Small | Self::Medium => {
+            Self::Small => {
                 &[K::Anon, K::Anon, K::Anon, K::Anon, K::SharedAnon, K::Zero, K::SharedZero, K::DevMem]
             }
-            Self::Thp | Self::ThpMisaligned => &[K::Anon],
+            // Behind the first 96 pages of `devmem` lies memory of the kernel's.
+            Self::Medium => &[K::Anon, K::Anon, K::Anon, K::Anon, K::SharedAnon, K::Zero, K::SharedZero],
+            Self::Thp | Self::ThpMisaligned | Self::Mthp => &[K::Anon],
             Self::File => &[
                 K::FilePrivate,
                 K::FilePrivate,
@@ -141,18 +153,20 @@ impl Class {
             Self::Swap => &[K::Anon, K::Anon, K::Anon, K::Anon, K::SharedAnon],
             Self::Fork => &[K::Anon, K::Anon, K::Anon, K::Anon, K::FilePrivate, K::SharedAnon],
             Self::ShmemThp => &[K::SharedAnon, K::SharedAnon, K::SharedAnon, K::SharedZero, K::Anon],
-            Self::Marks => &[K::Anon, K::Anon, K::Anon, K::SharedAnon, K::FilePrivate, K::FileShared],
+            Self::Marks | Self::Poison => {
+                &[K::Anon, K::Anon, K::Anon, K::SharedAnon, K::FilePrivate, K::FileShared]
+            }
         }
     }
 
     /// Whether one of its kinds needs the tmpfs file.
     pub(super) const fn has_file(self) -> bool {
-        matches!(self, Self::File | Self::Fork | Self::Marks)
+        matches!(self, Self::File | Self::Fork | Self::Marks | Self::Poison)
     }
 
     /// Whether huge pages are what it is about.
     pub(super) const fn wants_huge(self) -> bool {
-        matches!(self, Self::Thp | Self::ThpMisaligned | Self::ShmemThp)
+        matches!(self, Self::Thp | Self::ThpMisaligned | Self::ShmemThp | Self::Mthp)
     }
 
     /// Whether transparent huge pages can be among its memory.
@@ -160,8 +174,13 @@ impl Class {
         !matches!(self, Self::Small | Self::File | Self::Hugetlb)
     }
 
+    /// Pages of the smallest huge page that there can be.
+    pub(super) const fn least_huge(self) -> u64 {
+        if matches!(self, Self::Mthp) { 4 } else { PMD }
+    }
+
     /// Operations and how often.
-    pub(super) fn weights(self, has_faults: bool) -> Vec<(Action, u64)> {
+    pub(super) fn weights(self, has_faults: bool, has_marks: bool) -> Vec<(Action, u64)> {
         let is = |class| self == class;
         let only = |condition: bool, weight| if condition { weight } else { 0 };
         vec![
@@ -174,14 +193,16 @@ impl Class {
             (Action::Remap, 3),
             (Action::Child, if is(Self::Fork) { 18 } else { 4 }),
             (Action::Huge, only(self.may_be_huge(), if self.wants_huge() { 8 } else { 2 })),
-            (Action::Collapse, only(self.wants_huge(), if is(Self::ShmemThp) { 2 } else { 4 })),
+            (Action::Collapse, only(self.may_be_huge(), if self.wants_huge() { 4 } else { 1 })),
             (Action::Hint, 1),
             (Action::ForkAdvice, if is(Self::Fork) { 4 } else { 1 }),
             (Action::PageOut, only(is(Self::Swap), 22)),
             (Action::Lock, 2),
             (Action::Mremap, if is(Self::Hugetlb) { 1 } else { 3 }),
             (Action::File, only(is(Self::File), 8)),
-            (Action::Mark, only(is(Self::Marks), 22)),
+            (Action::Remove, only(!self.has_file(), if is(Self::ShmemThp) { 4 } else { 1 })),
+            (Action::Mark, if is(Self::Marks) { 22 } else { only(has_marks, 10) }),
+            (Action::Poison, only(is(Self::Poison), 10)),
             (Action::Fault, only(has_faults, 40)),
         ]
     }

@@ -22,8 +22,9 @@ needs; each does only what was not done before (rm -r WORKDIR/a, b or qemu to do
   live     what hmm_range_fault takes in this kernel                                  -> WORKDIR/live.json
   beside   the same, and the model on the host: a results folder for walkbench report -> WORKDIR/beside
   ab       the second kernel (--patch or --against), then both in turns               -> WORKDIR/ab, WORKDIR/ab.txt
-  qemu-build  the same kernel for an emulated x86-64                               -> WORKDIR/qemu/bzImage
-  record   random scenarios, what that kernel answers to them, and whether the model does -> WORKDIR/truth
+  qemu-build  the same kernel for an emulated x86-64                                  -> WORKDIR/qemu/bzImage
+  record   random scenarios, what that kernel answers to them, and what the model      -> WORKDIR/truth
+  count    live in that kernel on a machine that takes 1 ns for every instruction      -> WORKDIR/count.json
 
 options:
   --tree DIR      kernel sources in place of Debian's; they are copied, not changed
@@ -92,7 +93,7 @@ done
 [[ -z $PATCH || -z $AGAINST ]] || fail "--patch and --against: expected one of the two"
 for stage in "${STAGES[@]}"; do
     case $stage in
-    deps | build | payload | live | beside | ab | qemu-build | record) ;;
+    deps | build | payload | live | beside | ab | qemu-build | record | count) ;;
     *) fail "$stage: no such stage; see --help" ;;
     esac
 done
@@ -320,18 +321,19 @@ guest() {
     ended "$log"
 }
 
-# emulated NAME COMMAND: the same in qemu, whose root is an archive in its memory and whose /out comes back on a disk.
-# Without protection keys, so that memory which may only be executed can be read, as the model has it.
+# emulated NAME COMMAND OPTION...: the same in qemu, whose root is an archive in its memory and whose /out comes back on a
+# disk. Without protection keys, so that memory which may only be executed can be read, as the model has it.
 emulated() {
     local log=$W/logs/guest.$1.log archive=$W/qemu/root.cpio.gz disk=$W/qemu/disk
     needs qemu-system-x86_64 cpio gzip tar
     root_of "$1" "$2"
+    shift 2
     (cd "$ROOT" && find . | cpio -o -H newc --quiet | gzip -1) > "$archive"
     rm -f "$disk"
     truncate -s 256M "$disk"
     bounded "$log" qemu-system-x86_64 -accel tcg,thread=single -cpu max,la57=off,pku=off -m 2560 -smp 1 -nodefaults \
         -display none -no-reboot -serial stdio -drive file="$disk",format=raw,if=virtio -kernel "$W/qemu/bzImage" \
-        -initrd "$archive" -append 'console=ttyS0 quiet panic=-1 brd.rd_nr=2 brd.rd_size=262144'
+        "$@" -initrd "$archive" -append 'console=ttyS0 quiet panic=-1 brd.rd_nr=2 brd.rd_size=262144'
     tar xf "$disk" -C "$ROOT/out" 2> /dev/null || true
     rm -f "$disk" "$archive"
     ended "$log"
@@ -379,6 +381,16 @@ stage_ab() {
         done
     done
     "$W/payload/walkbench" kernels "$W/ab/a" "$W/ab/b" | tee "$W/ab.txt"
+}
+
+stage_count() {
+    stage_qemu-build
+    stage_payload
+    say "walkbench live in qemu, an instruction a nanosecond"
+    emulated count "walkbench live --filter '$ROWS' --size ${SIZE:-16MiB} --launches ${LAUNCHES:-1} --format json" -icount shift=0,sleep=off
+    mv "$ROOT/out/stdout" "$W/count.json"
+    rm -rf "$ROOT"
+    say "$W/count.json: read ns as instructions"
 }
 
 stage_record() {

@@ -51,7 +51,7 @@ pub const PAGE_BYTES: u64 = 4096;
 pub struct Scenario {
     /// Name, unique in its file: no white space, no control characters.
     pub id: String,
-    /// Generator class: `small`, `medium`, `thp`, `thpmis`, `file`, `hugetlb`, `swap`, `fork`, `shthp`, `marks`, `poison`, `mthp`,
+    /// Generator class: `small`, `medium`, `thp`, `thpmis`, `file`, `hugetlb`, `swap`, `fork`, `shthp`, `marks`, `offline`, `mthp`,
     /// `dev`, `hand`.
     pub cls: String,
     /// Release of the kernel that was recorded.

@@ -6,8 +6,8 @@
 
 use std::ffi::{c_int, c_void};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use workloads::scenario::{Advice, MapFlags, PAGE_BYTES, Prot, Span};
@@ -49,7 +49,8 @@ pub(crate) struct Window {
     npages: u64,
 }
 
-fn said(result: c_int) -> i64 {
+/// What a system call returned: 0 or `-errno`.
+pub(super) fn said(result: c_int) -> i64 {
     if result == 0 { 0 } else { -i64::from(errno()) }
 }
 
@@ -121,7 +122,8 @@ impl Window {
         self.base + page * PAGE_BYTES
     }
 
-    fn at(self, span: Span) -> (*mut c_void, usize) {
+    /// Where that is, and how many bytes.
+    pub(super) fn at(self, span: Span) -> (*mut c_void, usize) {
         assert!(span.end() <= self.npages, "{span} of {} pages", self.npages);
         (
             std::ptr::with_exposed_provenance_mut(self.address(span.off) as usize),
@@ -315,154 +317,6 @@ fn touch_byte(at: *mut u8, write: Option<u8>) -> c_int {
 #[cfg(not(target_arch = "x86_64"))]
 fn touch_byte(_at: *mut u8, _write: Option<u8>) -> c_int {
     unreachable!("catch_signals refuses this architecture before anything is touched")
-}
-
-/// A child of fork(2) that keeps everything mapped and does to the window what it is told. Ends when dropped.
-#[derive(Debug)]
-pub(crate) struct Child {
-    pid: libc::pid_t,
-    commands: Option<io::PipeWriter>,
-    replies: io::PipeReader,
-}
-
-/// What a child is told.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Command {
-    /// Read a byte of every page.
-    Read,
-    /// Write one.
-    Write,
-    /// Unmap.
-    Unmap,
-}
-
-impl Child {
-    /// Forks. To be called by a process with one thread.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub(crate) fn fork(window: Window) -> io::Result<Child> {
-        let (mut commands, to_child) = io::pipe()?;
-        let (replies, mut from_child) = io::pipe()?;
-        // SAFETY: this process has one thread, so the child may do all that this process may; it never returns.
-        match unsafe { libc::fork() } {
-            0 => {
-                drop((to_child, replies));
-                obey(window, &mut commands, &mut from_child);
-                // SAFETY: ends the child without running what its parent registered.
-                unsafe { libc::_exit(0) }
-            }
-            pid @ 1.. => Ok(Child { pid, commands: Some(to_child), replies }),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// Has it do that: pages that worked (or 0 or `-errno` of munmap), and signals.
-    ///
-    /// # Errors
-    /// The child is gone.
-    pub(crate) fn tell(&mut self, command: Command, span: Span) -> io::Result<(i64, u64, u64)> {
-        let commands = self.commands.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        commands.write_all(&words([command as u64, span.off, span.len]))?;
-        let mut reply = [0; 24];
-        self.replies.read_exact(&mut reply)?;
-        let [ret, segv, bus] = numbers(reply);
-        Ok((ret.cast_signed(), segv, bus))
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        // Its next read finds the end.
-        self.commands = None;
-        // SAFETY: a child of ours that was not waited for yet; no status is asked for.
-        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
-    }
-}
-
-fn words(numbers: [u64; 3]) -> [u8; 24] {
-    let mut bytes = [0; 24];
-    for (to, number) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
-        *to = number.to_ne_bytes();
-    }
-    bytes
-}
-
-fn numbers(bytes: [u8; 24]) -> [u64; 3] {
-    let (words, _) = bytes.as_chunks::<8>();
-    std::array::from_fn(|i| u64::from_ne_bytes(words[i]))
-}
-
-/// The child's life: until its parent closes the pipe.
-fn obey(window: Window, commands: &mut io::PipeReader, replies: &mut io::PipeWriter) {
-    let mut command = [0; 24];
-    while commands.read_exact(&mut command).is_ok() {
-        let [what, off, len] = numbers(command);
-        let span = Span { off, len };
-        let reply = if what == Command::Unmap as u64 {
-            [window.unmap(span).cast_unsigned(), 0, 0]
-        } else {
-            let touched = window.touch(span, 1, what == Command::Write as u64);
-            [touched.ok, touched.segv, touched.bus]
-        };
-        if replies.write_all(&words(reply)).is_err() {
-            return;
-        }
-    }
-}
-
-/// `_IOC` of type 0xaa with both directions.
-const fn request(number: u32, size: usize) -> libc::Ioctl {
-    (3 << 30 | (size as u32) << 16 | 0xaa << 8 | number) as libc::Ioctl
-}
-
-/// userfaultfd(2), with signals in place of messages: SIGBUS for a page that waits for its handler.
-#[derive(Debug)]
-pub(crate) struct Userfaultfd(OwnedFd);
-
-impl Userfaultfd {
-    /// Opens one: for missing pages alone, or for write protection of every kind of memory, populated or not.
-    ///
-    /// # Errors
-    /// The kernel's: a kernel without userfaultfd or without these features.
-    pub(crate) fn open(write_protect: bool) -> io::Result<Userfaultfd> {
-        const SIGBUS: u64 = 1 << 7;
-        const PAGEFAULT_FLAG_WP: u64 = 1 << 0;
-        const WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
-        const WP_UNPOPULATED: u64 = 1 << 13;
-        // SAFETY: makes a descriptor, with flags and no pointer.
-        let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) };
-        let fd = c_int::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-        // SAFETY: a new descriptor that nobody else has.
-        let fd = Userfaultfd(unsafe { OwnedFd::from_raw_fd(fd) });
-        let features = match write_protect {
-            true => SIGBUS | PAGEFAULT_FLAG_WP | WP_HUGETLBFS_SHMEM | WP_UNPOPULATED,
-            false => SIGBUS,
-        };
-        match fd.call(0x3f, [0xaa, features, 0]) {
-            0 => Ok(fd),
-            refused => Err(io::Error::from_raw_os_error(-refused as i32)),
-        }
-    }
-
-    fn call<const N: usize>(&self, number: u32, mut arguments: [u64; N]) -> i64 {
-        let request = request(number, size_of::<[u64; N]>());
-        // SAFETY: every structure of userfaultfd is made of 64-bit numbers; the request says how many, and they are borrowed
-        // for the call.
-        said(unsafe { libc::ioctl(self.0.as_raw_fd(), request, arguments.as_mut_ptr()) })
-    }
-
-    /// UFFDIO_REGISTER: for write protection, or for missing pages.
-    pub(crate) fn register(&self, window: Window, span: Span, write_protect: bool) -> i64 {
-        let (at, len) = window.at(span);
-        self.call(0x00, [at.addr() as u64, len as u64, 1 << u32::from(write_protect), 0])
-    }
-
-    /// UFFDIO_WRITEPROTECT: on or off.
-    pub(crate) fn write_protect(&self, window: Window, span: Span, on: bool) -> i64 {
-        let (at, len) = window.at(span);
-        self.call(0x06, [at.addr() as u64, len as u64, u64::from(on)])
-    }
 }
 
 /// fallocate(2) with FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE, in pages.

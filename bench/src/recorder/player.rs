@@ -7,9 +7,11 @@ use std::os::unix::fs::FileExt as _;
 use workloads::scenario::{Expected, MapKind, Op, PAGE_BYTES, Rle, Scenario, Span, Wish};
 
 use super::observe::Eyes;
+use crate::os::child::{Child, Command};
 use crate::os::hmm::{Device, Flags, REQ_FAULT, REQ_WRITE};
 use crate::os::swap;
-use crate::os::window::{self, Behind, Child, Command, Touched, Userfaultfd, Window};
+use crate::os::userfaultfd::Userfaultfd;
+use crate::os::window::{self, Behind, Touched, Window};
 
 /// A process that plays.
 pub(super) struct Player {

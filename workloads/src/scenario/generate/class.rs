@@ -17,7 +17,7 @@ pub(super) enum Class {
     Fork,
     ShmemThp,
     Marks,
-    Poison,
+    SoftOffline,
     Mthp,
 }
 
@@ -45,8 +45,9 @@ pub(super) enum Action {
     Remove,
     /// userfaultfd, soft-dirty.
     Mark,
-    /// A page fails, or is taken out of service. Never one of hugetlb, whose pool would not recover.
-    Poison,
+    /// A page is taken out of service. Never one of hugetlb, whose pool would not recover; and none fails for good: that
+    /// could be the zero page, which later scenarios share.
+    SoftOffline,
     /// hmm_range_fault with flags.
     Fault,
 }
@@ -63,7 +64,7 @@ impl Class {
         Self::Fork,
         Self::ShmemThp,
         Self::Marks,
-        Self::Poison,
+        Self::SoftOffline,
         Self::Mthp,
     ];
 
@@ -88,7 +89,7 @@ impl Class {
             Self::Fork => "fork",
             Self::ShmemThp => "shthp",
             Self::Marks => "marks",
-            Self::Poison => "poison",
+            Self::SoftOffline => "offline",
             Self::Mthp => "mthp",
         }
     }
@@ -122,7 +123,7 @@ impl Class {
                 let most = *dice.pick(&[64, 1024]);
                 (dice.within(4, most), *dice.pick(&[0, 0, 300, PMD - 2]))
             }
-            Self::Swap | Self::Fork | Self::Marks | Self::Poison | Self::Mthp => match dice.below(3) {
+            Self::Swap | Self::Fork | Self::Marks | Self::SoftOffline | Self::Mthp => match dice.below(3) {
                 0 => small(dice),
                 1 => medium(dice, 600),
                 _ => huge(dice, 3),
@@ -153,7 +154,7 @@ impl Class {
             Self::Swap => &[K::Anon, K::Anon, K::Anon, K::Anon, K::SharedAnon],
             Self::Fork => &[K::Anon, K::Anon, K::Anon, K::Anon, K::FilePrivate, K::SharedAnon],
             Self::ShmemThp => &[K::SharedAnon, K::SharedAnon, K::SharedAnon, K::SharedZero, K::Anon],
-            Self::Marks | Self::Poison => {
+            Self::Marks | Self::SoftOffline => {
                 &[K::Anon, K::Anon, K::Anon, K::SharedAnon, K::FilePrivate, K::FileShared]
             }
         }
@@ -161,7 +162,7 @@ impl Class {
 
     /// Whether one of its kinds needs the tmpfs file.
     pub(super) const fn has_file(self) -> bool {
-        matches!(self, Self::File | Self::Fork | Self::Marks | Self::Poison)
+        matches!(self, Self::File | Self::Fork | Self::Marks | Self::SoftOffline)
     }
 
     /// Whether huge pages are what it is about.
@@ -202,7 +203,7 @@ impl Class {
             (Action::File, only(is(Self::File), 8)),
             (Action::Remove, only(!self.has_file(), if is(Self::ShmemThp) { 4 } else { 1 })),
             (Action::Mark, if is(Self::Marks) { 22 } else { only(has_marks, 10) }),
-            (Action::Poison, only(is(Self::Poison), 10)),
+            (Action::SoftOffline, only(is(Self::SoftOffline), 10)),
             (Action::Fault, only(has_faults, 40)),
         ]
     }

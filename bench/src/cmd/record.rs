@@ -12,6 +12,7 @@ use workloads::scenario::{self, Scenario, generate};
 
 use crate::os::hmm::Device;
 use crate::os::process::dies_with_this_thread;
+use crate::output;
 use crate::recorder::guest::Guest;
 use crate::recorder::{self, PATIENCE};
 
@@ -71,8 +72,11 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         return show(&scenarios);
     }
     let out = args.out.as_deref().context("--out: expected a file")?;
-    // Before anything is changed: is this a machine that can be recorded?
+    // Before anything is changed: is this a machine that can be recorded, and is there a place for it?
     Device::open()?;
+    if out.is_dir() || !out.parent().is_none_or(|folder| folder.as_os_str().is_empty() || folder.is_dir()) {
+        bail!("--out {}: expected the name of a file in a folder that exists", out.display());
+    }
     if !args.own_machine {
         bail!(
             "recording changes settings of the whole machine (THP, swap, huge pages): expected a guest that is there for it, \
@@ -95,12 +99,11 @@ fn show(scenarios: &[Scenario]) -> anyhow::Result<ExitCode> {
 }
 
 fn record(guest: &Guest, scenarios: &[Scenario], out: &Path) -> anyhow::Result<ExitCode> {
-    let named = || format!("{}: cannot be written", out.display());
-    let mut file = io::BufWriter::new(std::fs::File::create(out).with_context(named)?);
+    let mut lines = String::new();
     let mut failed = 0;
     for (index, scenario) in scenarios.iter().enumerate() {
         match one(guest, scenario) {
-            Ok(line) => writeln!(file, "{line}").with_context(named)?,
+            Ok(line) => lines.extend([line.as_str(), "\n"]),
             Err(why) => {
                 failed += 1;
                 eprintln!("{}: not recorded: {why:#}", scenario.id);
@@ -110,10 +113,7 @@ fn record(guest: &Guest, scenarios: &[Scenario], out: &Path) -> anyhow::Result<E
             eprintln!("{} of {}", index + 1, scenarios.len());
         }
     }
-    file.into_inner()
-        .map_err(io::IntoInnerError::into_error)
-        .and_then(|f| f.sync_all())
-        .with_context(named)?;
+    output::replace(out, lines.as_bytes())?;
     eprintln!("{} recorded, {failed} not", scenarios.len() - failed);
     Ok(ExitCode::from(u8::from(failed > 0)))
 }

@@ -1,7 +1,6 @@
 //! The machine that is recorded: what is set once, what each scenario wants, and what must not have happened.
 //!
-//! All of it is settings of the whole machine. They are changed only where the caller said that the machine is there for
-//! this ([`Guest::own`]); else they are looked at, and a scenario that wants others is not played.
+//! All of it is settings of the whole machine, so the caller has to be told that the machine is there for this.
 
 use std::fs;
 use std::io;

@@ -11,6 +11,7 @@ use crate::cmd::gate::scratch::JanitorArgs;
 use crate::cmd::kernels::KernelsArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::live::LiveArgs;
+use crate::cmd::record::RecordArgs;
 use crate::cmd::report::ReportArgs;
 use crate::cmd::run::RunArgs;
 use crate::cmd::serve::ServeArgs;
@@ -38,6 +39,7 @@ Examples:
   walkbench gate --baseline HEAD~1             is this tree slower than that one?
   walkbench live                               this machine's own kernel on real memory
   walkbench kernels A B                        one kernel against another (scripts/kernel/run.sh)
+  walkbench record --out new.jsonl             what a kernel answers to random scenarios (scripts/kernel/run.sh)
   walkbench speed                              how far the model is from what the machine allows
 
 Exit codes: 0 all right, 1 something failed or differs, 2 bad usage or input, 130 Ctrl-C; `gate` has more.
@@ -61,6 +63,7 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     Live(LiveArgs),
     Kernels(KernelsArgs),
+    Record(RecordArgs),
     Speed(SpeedArgs),
     Gate(GateArgs),
     Capture(CaptureArgs),

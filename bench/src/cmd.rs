@@ -11,6 +11,7 @@ pub(crate) mod kernels;
 pub(crate) mod launch;
 pub(crate) mod list;
 pub(crate) mod live;
+pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod serve;

@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod questions;
 mod record;
+mod recorder;
 mod report;
 mod results;
 mod selection;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         cli::Command::Soak(args) => cmd::soak::run(&args),
         cli::Command::Compare(args) => cmd::compare::run(&args),
         cli::Command::Export(args) => cmd::export::run(&args),
+        cli::Command::Record(args) => cmd::record::run(&args),
         cli::Command::Report(args) => cmd::report::run(&args),
         cli::Command::Doctor(args) => cmd::doctor::run(&args),
         cli::Command::Live(args) => cmd::live::run(&args),

@@ -303,6 +303,7 @@ fn completions_know_the_sub_commands_and_help_shows_examples() {
         "report",
         "live",
         "kernels",
+        "record",
         "speed",
         "capture",
         "completions",
@@ -312,6 +313,48 @@ fn completions_know_the_sub_commands_and_help_shows_examples() {
         assert!(help.contains(command));
     }
     assert!(help.contains("Examples:"));
+}
+
+#[test]
+fn recording_wants_a_machine_of_its_own_and_a_seed_says_what_is_played() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = |args: &[&str]| walkbench_in(folder.path(), &[&["record"], args].concat());
+    // Here is no device; where there is one, nobody said that the machine may be changed.
+    let refused = record(&["--count", "1", "--out", "new.jsonl"]);
+    assert_eq!(code(&refused), Some(2));
+    let error = stderr(&refused);
+    assert!(
+        error.contains("scripts/kernel") && error.contains("/dev/walkbench_hmm")
+            || error.contains("--own-machine"),
+        "{error}"
+    );
+    let missing = record(&["--own-machine", "--again", "nothing.jsonl", "--out", "new.jsonl"]);
+    assert!(
+        code(&missing) == Some(2) && stderr(&missing).contains("nothing.jsonl: "),
+        "{}",
+        stderr(&missing)
+    );
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "nothing is written before something is recorded"
+    );
+
+    let show = |seed: &str, first: &str, count: &str| {
+        let output = record(&["--show", "--seed", seed, "--first", first, "--count", count]);
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let scripts = show("5", "0", "30");
+    assert_eq!(scripts.lines().count(), 30);
+    assert_eq!(scripts, show("5", "0", "10") + &show("5", "10", "20"));
+    assert_ne!(scripts, show("6", "0", "30"));
+    // A script is a recording that was not made yet: `conform` reads it.
+    fs::write(folder.path().join("scripts.jsonl"), scripts).unwrap();
+    let conform = walkbench_in(folder.path(), &["conform", "scripts.jsonl", "--format", "json"]);
+    assert_eq!(json(&conform)["scenarios"], 30);
+    let played = record(&["--play"]);
+    assert!(code(&played) == Some(2) && stderr(&played).contains("standard input"), "{}", stderr(&played));
 }
 
 #[test]

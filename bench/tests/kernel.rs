@@ -31,7 +31,9 @@ fn help_says_what_it_needs_before_anything_starts() {
     let output = script(&["--help"]);
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout).unwrap();
-    for word in ["linux-source-6.12", "GB of disk", "minutes", "WORKDIR", "--patch", "--timeout"] {
+    for word in
+        ["linux-source-6.12", "qemu", "GB of disk", "minutes", "WORKDIR", "--patch", "--seed", "--timeout"]
+    {
         assert!(help.contains(word), "{word}: {help}");
     }
 }
@@ -47,6 +49,7 @@ fn wrong_usage_is_answered_before_anything_is_made() {
         (&["--patch"][..], "--patch: expected a value"),
         (&["--speed", "1", at], "--speed: no such option"),
         (&["--timeout", "soon", at], "--timeout soon: expected a whole number"),
+        (&["--seed", "x", at, "record"], "--seed x: expected a whole number"),
         (&["--tree", "/nowhere", at], "/nowhere: expected the sources of a kernel"),
         (&["--patch", "/nowhere.patch", at, "ab"], "/nowhere.patch: expected a patch"),
         (&[at, "everything"], "everything: no such stage"),
@@ -67,7 +70,9 @@ fn the_module_has_one_name_everywhere() {
     assert!(text("module/Kbuild").contains("obj-$(CONFIG_WALKBENCH_HMM) += walkbench_hmm.o"));
     assert!(text("module/Kconfig").contains("config WALKBENCH_HMM\n\ttristate"));
     assert!(text("module/Makefile").contains("CONFIG_WALKBENCH_HMM=m"));
-    assert!(text("um.config").contains("CONFIG_WALKBENCH_HMM=y"));
+    for config in ["um.config", "qemu.config"] {
+        assert!(text(config).contains("CONFIG_WALKBENCH_HMM=y"));
+    }
     assert!(text("run.sh").contains("obj-$(CONFIG_WALKBENCH_HMM) += walkbench_hmm/"));
     let source = text("module/walkbench_hmm.c");
     assert!(source.contains(".name = \"walkbench_hmm\"") && source.contains("#include \"walkbench_hmm.h\""));

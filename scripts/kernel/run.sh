@@ -1,26 +1,30 @@
 #!/usr/bin/env bash
 # Puts /dev/walkbench_hmm (scripts/kernel/module) into a real kernel, runs that kernel as an ordinary process (User Mode
 # Linux: native code, no root, no KVM) and has `walkbench live` ask it. With a second tree or a patch: one kernel against
-# the other, in turns.
+# the other, in turns. For answers in place of times, the same in qemu, which emulates a machine with huge pages and swap:
+# `walkbench record`.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 REPOSITORY=$(cd "$HERE/../.." && pwd)
 TARBALL=/usr/src/linux-source-6.12.tar.xz
-PACKAGES=(linux-source-6.12 gcc make libc6-dev flex bison bc xz-utils patch busybox-static)
+PACKAGES=(linux-source-6.12 gcc make libc6-dev libelf-dev flex bison bc xz-utils patch cpio busybox-static qemu-system-x86 seabios)
 
 usage() {
     cat <<USAGE
 usage: scripts/kernel/run.sh [options] WORKDIR [stage...]
 
 WORKDIR is a folder outside the repository for trees, builds, logs and results. Stages, by default live and what it
-needs; each does only what was not done before (rm -r WORKDIR/a or WORKDIR/b to do it again):
+needs; each does only what was not done before (rm -r WORKDIR/a, b or qemu to do it again):
   deps     install what is missing with apt-get: ${PACKAGES[*]}
   build    unpack Debian's linux-source-6.12 (or copy --tree), add the device, configure, compile  -> WORKDIR/a/linux
   payload  compile walkbench, static                                                  -> WORKDIR/payload/walkbench
   live     what hmm_range_fault takes in this kernel                                  -> WORKDIR/live.json
   beside   the same, and the model on the host: a results folder for walkbench report -> WORKDIR/beside
   ab       the second kernel (--patch or --against), then both in turns               -> WORKDIR/ab, WORKDIR/ab.txt
+  qemu-build  the same kernel for an emulated x86-64                                  -> WORKDIR/qemu/bzImage
+  record   random scenarios, what that kernel answers to them, and what the model      -> WORKDIR/truth
+  count    live in that kernel on a machine that takes 1 ns for every instruction      -> WORKDIR/count.json
 
 options:
   --tree DIR      kernel sources in place of Debian's; they are copied, not changed
@@ -28,11 +32,14 @@ options:
   --against DIR   for ab: the second kernel's sources
   --size SIZE     memory of a row (16MiB, for ab 128MiB)
   --launches N    launches of live (6), or for ab guests of each kernel (12)
+  --seed S        for record: which scenarios (1)
+  --count N       for record: how many (1000)
   --timeout S     a guest that takes longer is killed, its log is kept (900)
   --jobs N        compilers at once (all processors)
 
 Needs an x86-64 Debian or Ubuntu, cargo, 2.5 GB of disk for each kernel and 1.5 GB for walkbench, 2 GB of memory. The first time about
-8 minutes on two cores (kernel 2, walkbench 5, live 1), ab 5 more; later seconds and the measuring. root only for deps.
+8 minutes on two cores (kernel 2, walkbench 5, live 1), ab 5 more, record 7 more (kernel 4, 1000 scenarios 3); later
+seconds and the measuring. root only for deps.
 USAGE
 }
 
@@ -42,14 +49,14 @@ fail() {
 }
 say() { printf '== %s\n' "$*" >&2; }
 
-TREE='' PATCH='' AGAINST='' SIZE='' LAUNCHES='' TIMEOUT=900 JOBS=$(nproc)
+TREE='' PATCH='' AGAINST='' SIZE='' LAUNCHES='' SEED=1 COUNT=1000 TIMEOUT=900 JOBS=$(nproc)
 while [[ ${1-} == -* ]]; do
     case $1 in
     -h | --help)
         usage
         exit 0
         ;;
-    --tree | --patch | --against | --size | --launches | --timeout | --jobs)
+    --tree | --patch | --against | --size | --launches | --seed | --count | --timeout | --jobs)
         [[ $# -ge 2 ]] || fail "$1: expected a value; see --help"
         case $1 in
         --tree) TREE=$2 ;;
@@ -57,6 +64,8 @@ while [[ ${1-} == -* ]]; do
         --against) AGAINST=$2 ;;
         --size) SIZE=$2 ;;
         --launches) LAUNCHES=$2 ;;
+        --seed) SEED=$2 ;;
+        --count) COUNT=$2 ;;
         --timeout) TIMEOUT=$2 ;;
         --jobs) JOBS=$2 ;;
         esac
@@ -74,7 +83,7 @@ shift
 STAGES=("$@")
 [[ ${#STAGES[@]} -gt 0 ]] || STAGES=(live)
 
-for number in "--timeout=$TIMEOUT" "--jobs=$JOBS" "--launches=${LAUNCHES:-1}"; do
+for number in "--seed=$SEED" "--count=$COUNT" "--timeout=$TIMEOUT" "--jobs=$JOBS" "--launches=${LAUNCHES:-1}"; do
     [[ ${number#*=} =~ ^[1-9][0-9]{0,5}$ ]] || fail "${number/=/ }: expected a whole number, at least 1"
 done
 for tree in "$TREE" "$AGAINST"; do
@@ -84,7 +93,7 @@ done
 [[ -z $PATCH || -z $AGAINST ]] || fail "--patch and --against: expected one of the two"
 for stage in "${STAGES[@]}"; do
     case $stage in
-    deps | build | payload | live | beside | ab) ;;
+    deps | build | payload | live | beside | ab | qemu-build | record | count) ;;
     *) fail "$stage: no such stage; see --help" ;;
     esac
 done
@@ -162,6 +171,8 @@ made_of() {
 
 copy_sources() { tar cf - -C "$1" --exclude=./.git . | tar xf - -C "$2"; }
 
+# arch_of NAME: what WORKDIR/NAME is compiled for.
+arch_of() { [[ $1 == qemu ]] && echo x86 || echo um; }
 # tree_of NAME FROM: sources into WORKDIR/NAME/tree, whole or not at all; what changed in FROM since then too.
 tree_of() {
     local to=$W/$1/tree from=$2
@@ -179,7 +190,7 @@ tree_of() {
         touch "$W/$1/copied"
         run_logged "$1.copy" copy_sources "$from" "$to.part"
         # What another architecture was configured and compiled to.
-        run_logged "$1.mrproper" make -C "$to.part" ARCH=um mrproper
+        run_logged "$1.mrproper" make -C "$to.part" ARCH="$(arch_of "$1")" mrproper
     else
         [[ -r $TARBALL ]] || fail "$TARBALL is missing; 'run.sh $W deps' installs it (as root), or --tree DIR names other sources"
         say "unpacking $TARBALL"
@@ -198,32 +209,40 @@ update() {
     mv "$3.new" "$3"
 }
 
-# kernel_of NAME: configures and compiles WORKDIR/NAME/tree. make itself knows what is left to do.
+# kernel_of NAME IMAGE: configures and compiles WORKDIR/NAME/tree; IMAGE is what comes out of it. make itself knows what is
+# left to do.
 kernel_of() {
-    local tree=$W/$1/tree line
+    local tree=$W/$1/tree image=$1/${2##*/} arch config line
+    arch=$(arch_of "$1")
+    config=$HERE/$([[ $arch == um ]] && echo um || echo qemu).config
     needs gcc make flex bison bc
     add_device "$tree"
     if [[ ! -f $tree/.config ]]; then
         say "configuring $1"
-        run_logged "$1.tinyconfig" make -C "$tree" ARCH=um tinyconfig
+        run_logged "$1.tinyconfig" make -C "$tree" ARCH="$arch" tinyconfig
         # merge_config.sh works where it is called.
-        run_logged "$1.merge" bash -c "cd '$tree' && ./scripts/kconfig/merge_config.sh -m .config '$HERE/um.config'"
-        run_logged "$1.olddefconfig" make -C "$tree" ARCH=um olddefconfig
+        run_logged "$1.merge" bash -c "cd '$tree' && ./scripts/kconfig/merge_config.sh -m .config '$config'"
+        run_logged "$1.olddefconfig" make -C "$tree" ARCH="$arch" olddefconfig
         while read -r line; do
             [[ $line != CONFIG_*=* ]] || grep -qxF "$line" "$tree/.config" || {
                 mv "$tree/.config" "$W/logs/$1.config"
                 fail "$line is not possible in this kernel; its configuration: $W/logs/$1.config"
             }
-        done < "$HERE/um.config"
+        done < "$config"
     fi
-    [[ -x $W/$1/linux ]] || say "compiling $1: 2 minutes the first time; $W/logs/$1.make.log"
-    run_logged "$1.make" make -C "$tree" ARCH=um -j"$JOBS" KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_USER=walkbench KBUILD_BUILD_HOST=walkbench linux
-    cmp -s "$tree/linux" "$W/$1/linux" || cp "$tree/linux" "$W/$1/linux"
+    [[ -e $W/$image ]] || say "compiling $1: minutes the first time; $W/logs/$1.make.log"
+    run_logged "$1.make" make -C "$tree" ARCH="$arch" -j"$JOBS" KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_USER=walkbench KBUILD_BUILD_HOST=walkbench "${2##*/}"
+    cmp -s "$tree/$2" "$W/$image" || cp "$tree/$2" "$W/$image"
 }
 
 stage_build() {
     tree_of a "$TREE"
-    kernel_of a
+    kernel_of a linux
+}
+
+stage_qemu-build() {
+    tree_of qemu "$TREE"
+    kernel_of qemu arch/x86/boot/bzImage
 }
 
 # The second kernel: other sources, or the first one's tree, objects and all, with a patch: make compiles what it changed.
@@ -241,7 +260,7 @@ second_kernel() {
             mv "$W/b/tree.part" "$W/b/tree"
         fi
     fi
-    kernel_of b
+    kernel_of b linux
 }
 
 stage_payload() {
@@ -254,34 +273,70 @@ stage_payload() {
     cp "$W/payload/target/x86_64-unknown-linux-gnu/release/walkbench" "$W/payload/walkbench"
 }
 
-# guest KERNEL NAME COMMAND: runs it in a fresh guest, in /out of a root of its own. Leaves the root in $ROOT.
-guest() {
-    local kernel=$W/$1/linux pid status=0 log=$W/logs/guest.$2.log
-    ROOT=$W/guest.$2
+# root_of NAME COMMAND: a fresh root in $ROOT, whose first process runs the command in /out.
+root_of() {
+    ROOT=$W/guest.$1
     rm -rf "$ROOT"
     mkdir -p "$ROOT"/{bin,dev,proc,sys,tmp,out}
     cp "$(command -v busybox)" "$ROOT/bin/busybox"
     ln "$W/payload/walkbench" "$ROOT/bin/walkbench"
     cp "$HERE/init" "$ROOT/init"
-    printf 'exec %s\n' "$3" > "$ROOT/job"
-    # Memory of the guest is a file: in memory where there is such a place.
-    local tmp=/dev/shm
-    [[ -w $tmp ]] || tmp=$W
-    TMPDIR=$tmp timeout -k 10 "$TIMEOUT" "$kernel" mem=1536M root=/dev/root rootfstype=hostfs "rootflags=$ROOT" rw init=/init \
-        con=null con0=null,fd:1 quiet uml_dir="$W/uml" umid="walkbench-$$" < /dev/null > "$log" 2>&1 9>&- &
+    printf 'exec %s\n' "$2" > "$ROOT/job"
+}
+
+# bounded LOG COMMAND...: a guest, and what it says of itself; leaves its status in $STATUS.
+bounded() {
+    local log=$1 pid
+    shift
+    STATUS=0
+    timeout -k 10 "$TIMEOUT" "$@" < /dev/null > "$log" 2>&1 9>&- &
     pid=$!
     # Whatever ends this script ends its guest.
     trap 'kill "$pid" 2> /dev/null || true; exit 130' INT TERM
-    wait "$pid" || status=$?
+    wait "$pid" || STATUS=$?
     trap - INT TERM
-    if [[ $status == 124 || $status == 137 ]]; then
+    if [[ $STATUS == 124 || $STATUS == 137 ]]; then
         fail "the guest took longer than $TIMEOUT s (--timeout) and was killed; $log, $ROOT/out"
     fi
-    [[ -f $ROOT/out/status ]] || fail "the guest ended before its job did; $log"
+}
+
+# ended LOG: whether the guest's job did what it should.
+ended() {
+    [[ -f $ROOT/out/status ]] || fail "the guest ended before its job did; $1"
     if [[ $(cat "$ROOT/out/status") != 0 ]]; then
         tail -n 25 "$ROOT/out/stderr" >&2
         fail "walkbench ended with $(cat "$ROOT/out/status") in the guest; $ROOT/out/stderr"
     fi
+}
+
+# guest KERNEL NAME COMMAND: runs it in User Mode Linux, in /out of a root of its own. Leaves the root in $ROOT.
+guest() {
+    local kernel=$W/$1/linux log=$W/logs/guest.$2.log
+    root_of "$2" "$3"
+    # Memory of the guest is a file: in memory where there is such a place.
+    local tmp=/dev/shm
+    [[ -w $tmp ]] || tmp=$W
+    bounded "$log" env TMPDIR="$tmp" "$kernel" mem=1536M root=/dev/root rootfstype=hostfs "rootflags=$ROOT" rw init=/init \
+        con=null con0=null,fd:1 quiet uml_dir="$W/uml" umid="walkbench-$$"
+    ended "$log"
+}
+
+# emulated NAME COMMAND OPTION...: the same in qemu, whose root is an archive in its memory and whose /out comes back on a
+# disk. Without protection keys, so that memory which may only be executed can be read, as the model has it.
+emulated() {
+    local log=$W/logs/guest.$1.log archive=$W/qemu/root.cpio.gz disk=$W/qemu/disk
+    needs qemu-system-x86_64 cpio gzip tar
+    root_of "$1" "$2"
+    shift 2
+    (cd "$ROOT" && find . | cpio -o -H newc --quiet | gzip -1) > "$archive"
+    rm -f "$disk"
+    truncate -s 256M "$disk"
+    bounded "$log" qemu-system-x86_64 -accel tcg,thread=single -cpu max,la57=off,pku=off -m 2560 -smp 1 -nodefaults \
+        -display none -no-reboot -serial stdio -drive file="$disk",format=raw,if=virtio -kernel "$W/qemu/bzImage" \
+        "$@" -initrd "$archive" -append 'console=ttyS0 quiet panic=-1 brd.rd_nr=2 brd.rd_size=262144'
+    tar xf "$disk" -C "$ROOT/out" 2> /dev/null || true
+    rm -f "$disk" "$archive"
+    ended "$log"
 }
 
 # In a guest without a second processor nothing churns, and system calls and page faults of its programs are a hundred times slower
@@ -326,6 +381,30 @@ stage_ab() {
         done
     done
     "$W/payload/walkbench" kernels "$W/ab/a" "$W/ab/b" | tee "$W/ab.txt"
+}
+
+stage_count() {
+    stage_qemu-build
+    stage_payload
+    say "walkbench live in qemu, an instruction a nanosecond"
+    emulated count "walkbench live --filter '$ROWS' --size ${SIZE:-16MiB} --launches ${LAUNCHES:-1} --format json" -icount shift=0,sleep=off
+    mv "$ROOT/out/stdout" "$W/count.json"
+    rm -rf "$ROOT"
+    say "$W/count.json: read ns as instructions"
+}
+
+stage_record() {
+    stage_qemu-build
+    stage_payload
+    local name=scenarios-$SEED
+    mkdir -p "$W/truth"
+    say "walkbench record in qemu: $COUNT scenarios of seed $SEED"
+    emulated record "walkbench record --own-machine --seed $SEED --count $COUNT --out scenarios.jsonl"
+    gzip -9n < "$ROOT/out/scenarios.jsonl" > "$W/truth/$name.jsonl.gz"
+    rm -rf "$ROOT"
+    say "$W/truth/$name.jsonl.gz"
+    # That the model differs is a finding, and this script has done its work.
+    "$W/payload/walkbench" conform "$W/truth/$name.jsonl.gz" | tee "$W/truth/$name.txt" || true
 }
 
 say "$W: ${STAGES[*]}; 2.5 GB of disk a kernel and 1.5 GB for walkbench, 2 GB of memory; the first time about 8 minutes on two cores"

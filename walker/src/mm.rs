@@ -45,6 +45,7 @@ pub mod migrate;
 pub mod mlock;
 pub mod mmap;
 pub mod mremap;
+mod mthp;
 pub mod pagemap;
 pub mod protect;
 pub mod reclaim;

@@ -32,6 +32,8 @@ pub enum Purpose {
     Gaps = 20,
     /// Where churn happens.
     Churn = 32,
+    /// What a random scenario does.
+    Scenario = 33,
 }
 
 /// The generator of `seed` for one purpose.

@@ -61,6 +61,7 @@ pub fn machine(scenario: &Scenario) -> Result<ModelMachine, Skip> {
             ThpEnabled::Madvise => ThpMode::Madvise,
             ThpEnabled::Never => ThpMode::Never,
         },
+        mthp: scenario.mthp,
         shmem_thp: match scenario.shthp {
             ShmemEnabled::Always => ThpMode::Always,
             ShmemEnabled::Advise => ThpMode::Madvise,

@@ -11,12 +11,15 @@
 //!   counted skip with a reason ([`Scenario::unsupported`]), and the other scenarios of the file still run;
 //! - a recording that is larger than the limits of [`limits`] is refused before it takes memory.
 //!
+//! [`generate`] makes new scenarios, [`to_line`] writes what became of them.
+//!
 //! Neighbours: [`crate::conform`] replays scenarios against a machine and compares.
 
 mod codes;
 mod error;
 mod expected;
 mod fields;
+pub mod generate;
 pub mod limits;
 mod op;
 mod parse;
@@ -25,6 +28,7 @@ mod rle;
 #[cfg(test)]
 mod tests;
 pub(crate) mod vma;
+mod write;
 
 pub use codes::{Code, Mark, PmCode, RawCode, RawKind, ScanCode, SnapshotCode};
 pub use error::RecordingError;
@@ -33,7 +37,8 @@ pub use op::{Advice, MapFlags, MapKind, Op, Prot, Span, Wish};
 pub use parse::parse_line;
 pub use reader::{read, read_path};
 pub use rle::{Rle, RleError};
-pub use vma::{Perms, VmaRange, join};
+pub use vma::{Perms, VmaRange, join, parse_perms};
+pub use write::to_line;
 
 /// Address of the window's first page when [`Scenario::misalign`] is 0. It lies on a 1 GiB boundary.
 pub const WINDOW_BASE: u64 = 0x2000_0000_0000;
@@ -46,7 +51,8 @@ pub const PAGE_BYTES: u64 = 4096;
 pub struct Scenario {
     /// Name, unique in its file: no white space, no control characters.
     pub id: String,
-    /// Generator class: `small`, `medium`, `thp`, `thpmis`, `file`, `hugetlb`, `swap`, `fork`, `shthp`, `dev`, `hand`.
+    /// Generator class: `small`, `medium`, `thp`, `thpmis`, `file`, `hugetlb`, `swap`, `fork`, `shthp`, `marks`, `offline`, `mthp`,
+    /// `dev`, `hand`.
     pub cls: String,
     /// Release of the kernel that was recorded.
     pub kernel: String,
@@ -62,6 +68,9 @@ pub struct Scenario {
     pub thp: ThpEnabled,
     /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled`.
     pub shthp: ShmemEnabled,
+    /// Orders below 9 that anonymous memory may have huge pages of too, a bit each:
+    /// `/sys/kernel/mm/transparent_hugepage/hugepages-*kB/enabled` is `inherit`, as it always is of order 9.
+    pub mthp: u16,
     /// `/sys/kernel/mm/transparent_hugepage/use_zero_page`.
     pub zp: bool,
     /// Device 1 exists and what it sees is recorded too.

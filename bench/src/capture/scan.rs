@@ -12,6 +12,8 @@ pub(crate) const PRESENT: u64 = 1 << 3;
 pub(crate) const SWAPPED: u64 = 1 << 4;
 pub(crate) const ZERO: u64 = 1 << 5;
 pub(crate) const HUGE: u64 = 1 << 6;
+/// Every category there is.
+pub(crate) const ALL: u64 = 0xff;
 
 /// `struct page_region`: byte addresses `start..end` whose pages have the same `categories`.
 #[repr(C)]
@@ -55,16 +57,30 @@ const PAGEMAP_SCAN: libc::Ioctl = 0xc060_6610_u32 as libc::Ioctl;
 ///
 /// `ENOTTY` before 6.7; `ESRCH` if the process has ended; `EINVAL` for addresses beyond user space.
 pub(crate) fn scan(pagemap: &File, start: u64, end: u64, regions: &mut Vec<Region>) -> io::Result<u64> {
+    scan_for(pagemap, start..end, WRITTEN | PRESENT | SWAPPED | ZERO | HUGE, regions)
+}
+
+/// As [`scan`], for categories of the caller's choice.
+///
+/// # Errors
+///
+/// As [`scan`].
+pub(crate) fn scan_for(
+    pagemap: &File,
+    addresses: Range<u64>,
+    categories: u64,
+    regions: &mut Vec<Region>,
+) -> io::Result<u64> {
     const CAPACITY: usize = 4096;
     regions.clear();
     regions.resize(CAPACITY, Region::default());
     let mut arg = Arg {
         size: size_of::<Arg>() as u64,
-        start,
-        end,
+        start: addresses.start,
+        end: addresses.end,
         vec: regions.as_mut_ptr().expose_provenance() as u64,
         vec_len: CAPACITY as u64,
-        return_mask: WRITTEN | PRESENT | SWAPPED | ZERO | HUGE,
+        return_mask: categories,
         ..Arg::default()
     };
     // SAFETY: the request number encodes a read and write of 96 bytes, the size of `Arg`, which is repr(C), laid out as

@@ -11,21 +11,22 @@ use super::mapping::{Mapping, PAGE};
 /// Where the device is.
 pub(crate) const PATH: &str = "/dev/walkbench_hmm";
 /// The version of the protocol that this program speaks: `WALKBENCH_HMM_VERSION`.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bits of an answer: the page is there.
 pub(crate) const VALID: u8 = 1;
 /// And may be written.
 pub(crate) const WRITE: u8 = 2;
+/// Not for the likes of a device.
+pub(crate) const ERROR: u8 = 4;
 /// An answer's order of the mapping starts here.
 pub(crate) const ORDER_SHIFT: u32 = 3;
+/// All of an answer: the last call, which failed, never got to this page.
+pub(crate) const UNWRITTEN: u8 = 0xf8;
 
-/// `WALKBENCH_HMM_SNAPSHOT`, `WALKBENCH_HMM_DEFAULT`.
-const SNAPSHOT: u32 = 0;
-const DEFAULT: u32 = 1;
-/// `WALKBENCH_HMM_REQ_FAULT`, `WALKBENCH_HMM_REQ_WRITE`.
-const REQ_FAULT: u32 = 1;
-const REQ_WRITE: u32 = 2;
+/// `WALKBENCH_HMM_REQ_FAULT`, `WALKBENCH_HMM_REQ_WRITE`: default flags, mask, wishes.
+pub(crate) const REQ_FAULT: u8 = 1;
+pub(crate) const REQ_WRITE: u8 = 2;
 
 /// `struct walkbench_hmm_walk`.
 #[repr(C)]
@@ -38,8 +39,8 @@ struct Walk {
     answers: u64,
     ns: u64,
     repeats: u32,
-    mode: u32,
     default_flags: u32,
+    pfn_flags_mask: u32,
     result: i32,
     calls: u64,
     busy: u64,
@@ -55,6 +56,17 @@ const fn request(direction: u32, number: u32, size: usize) -> libc::Ioctl {
 /// `WALKBENCH_HMM_GET_VERSION`, `WALKBENCH_HMM_WALK`.
 const GET_VERSION: libc::Ioctl = request(2, 0xa0, size_of::<u32>());
 const WALK: libc::Ioctl = request(1 | 2, 0xa1, size_of::<Walk>());
+
+/// Flags of one hmm_range_fault call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flags<'a> {
+    /// [`REQ_FAULT`] and [`REQ_WRITE`], for every page.
+    pub(crate) default_flags: u8,
+    /// Which of them count in `wishes`; 0 without wishes.
+    pub(crate) pfn_flags_mask: u8,
+    /// A byte a page, or none.
+    pub(crate) wishes: &'a [u8],
+}
 
 /// What is asked of every page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,34 +143,61 @@ impl Device {
         answers: &mut [u8],
     ) -> io::Result<Walked> {
         assert_eq!(answers.len(), mapping.len() / PAGE);
-        let (mode, default_flags) = match request {
-            Request::Snapshot => (SNAPSHOT, 0),
-            Request::FaultRead => (DEFAULT, REQ_FAULT),
-            Request::FaultWrite => (DEFAULT, REQ_FAULT | REQ_WRITE),
+        let default_flags = match request {
+            Request::Snapshot => 0,
+            Request::FaultRead => REQ_FAULT,
+            Request::FaultWrite => REQ_FAULT | REQ_WRITE,
+        };
+        let flags = Flags { default_flags, ..Flags::default() };
+        let (walked, result) = self.walk_at(mapping.start() as u64, call_pages, flags, ns, answers)?;
+        if result != 0 {
+            let e = io::Error::from_raw_os_error(-result);
+            return Err(io::Error::new(e.kind(), format!("hmm_range_fault: {e}")));
+        }
+        Ok(walked)
+    }
+
+    /// As [`walk`](Self::walk), of as many pages as there are answers from address `addr` on, whatever is there; and
+    /// what hmm_range_fault returned: 0 or `-errno`.
+    ///
+    /// # Errors
+    /// The device's, about the request.
+    pub(crate) fn walk_at(
+        &self,
+        addr: u64,
+        call_pages: u64,
+        flags: Flags<'_>,
+        ns: &mut [u64],
+        answers: &mut [u8],
+    ) -> io::Result<(Walked, i32)> {
+        let wishes = match flags.wishes {
+            [] => 0,
+            wishes => {
+                assert_eq!(wishes.len(), answers.len());
+                wishes.as_ptr().expose_provenance() as u64
+            }
         };
         let mut walk = Walk {
-            addr: mapping.start() as u64,
+            addr,
             nr_pages: answers.len() as u64,
             call_pages,
+            wishes,
             answers: answers.as_mut_ptr().expose_provenance() as u64,
             ns: ns.as_mut_ptr().expose_provenance() as u64,
             repeats: u32::try_from(ns.len()).unwrap_or(u32::MAX),
-            mode,
-            default_flags,
+            default_flags: flags.default_flags.into(),
+            pfn_flags_mask: flags.pfn_flags_mask.into(),
             ..Walk::default()
         };
         // SAFETY: the request number says that 80 bytes are read and written, the size of `Walk`, which is laid out as the
-        // kernel's and borrowed for the call. The kernel writes nr_pages bytes to `answers` and repeats numbers to `ns`,
-        // as long as that and borrowed too. Faults it takes in `mapping` change none of its bytes.
+        // kernel's and borrowed for the call. The kernel reads nr_pages bytes of `wishes` if there are any, writes nr_pages
+        // bytes to `answers` and repeats numbers to `ns`, each as long as that and borrowed too. Faults it takes in the
+        // range change none of its bytes.
         let said = unsafe { libc::ioctl(self.0.as_raw_fd(), WALK, &raw mut walk) };
         if said != 0 {
             return Err(io::Error::last_os_error());
         }
-        if walk.result != 0 {
-            let e = io::Error::from_raw_os_error(-walk.result);
-            return Err(io::Error::new(e.kind(), format!("hmm_range_fault: {e}")));
-        }
-        Ok(Walked { calls: walk.calls, busy: walk.busy })
+        Ok((Walked { calls: walk.calls, busy: walk.busy }, walk.result))
     }
 }
 
@@ -172,7 +211,11 @@ mod tests {
     /// `name`, and the number behind it.
     fn constant(name: &str) -> u64 {
         let value = HEADER.lines().find_map(|l| l.strip_prefix(&format!("#define {name} "))).unwrap();
-        value.split_whitespace().next().unwrap().trim_end_matches('U').parse().unwrap()
+        let digits = value.split_whitespace().next().unwrap().trim_end_matches('U');
+        match digits.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16).unwrap(),
+            None => digits.parse().unwrap(),
+        }
     }
 
     #[test]
@@ -181,8 +224,8 @@ mod tests {
             ($($field:ident: $t:ty),*) => { [$((stringify!($field), offset_of!(Walk, $field), size_of::<$t>())),*] };
         }
         let mine = fields! {
-            addr: u64, nr_pages: u64, call_pages: u64, wishes: u64, answers: u64, ns: u64, repeats: u32, mode: u32,
-            default_flags: u32, result: i32, calls: u64, busy: u64
+            addr: u64, nr_pages: u64, call_pages: u64, wishes: u64, answers: u64, ns: u64, repeats: u32,
+            default_flags: u32, pfn_flags_mask: u32, result: i32, calls: u64, busy: u64
         };
         let body = HEADER.split_once("struct walkbench_hmm_walk {").unwrap().1.split_once('}').unwrap().0;
         // Every field is as long as it is aligned, so offsets are sums.
@@ -201,12 +244,12 @@ mod tests {
     fn numbers_are_the_headers() {
         for (name, value) in [
             ("VERSION", VERSION),
-            ("SNAPSHOT", SNAPSHOT),
-            ("DEFAULT", DEFAULT),
-            ("REQ_FAULT", REQ_FAULT),
-            ("REQ_WRITE", REQ_WRITE),
+            ("REQ_FAULT", REQ_FAULT.into()),
+            ("REQ_WRITE", REQ_WRITE.into()),
             ("VALID", VALID.into()),
             ("WRITE", WRITE.into()),
+            ("ERROR", ERROR.into()),
+            ("UNWRITTEN", UNWRITTEN.into()),
             ("ORDER_SHIFT", ORDER_SHIFT),
         ] {
             assert_eq!(constant(&format!("WALKBENCH_HMM_{name}")), u64::from(value), "{name}");

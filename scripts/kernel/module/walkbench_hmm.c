@@ -61,6 +61,9 @@ static bool invalidate(struct mmu_interval_notifier *notifier, const struct mmu_
 
 static const struct mmu_interval_notifier_ops mirror_ops = { .invalidate = invalidate };
 
+/* In place of a pfn: this entry was not written. No pfn is as large. */
+#define UNWRITTEN (~HMM_PFN_FLAGS)
+
 static unsigned long to_hmm_flags(u32 wish)
 {
 	return (wish & WALKBENCH_HMM_REQ_FAULT ? HMM_PFN_REQ_FAULT : 0) |
@@ -69,9 +72,13 @@ static unsigned long to_hmm_flags(u32 wish)
 
 static u8 to_answer(unsigned long pfn)
 {
-	u8 answer = (pfn & HMM_PFN_VALID ? WALKBENCH_HMM_VALID : 0) |
-		    (pfn & HMM_PFN_WRITE ? WALKBENCH_HMM_WRITE : 0) |
-		    (pfn & HMM_PFN_ERROR ? WALKBENCH_HMM_ERROR : 0);
+	u8 answer;
+
+	if ((pfn & UNWRITTEN) == UNWRITTEN)
+		return WALKBENCH_HMM_UNWRITTEN;
+	answer = (pfn & HMM_PFN_VALID ? WALKBENCH_HMM_VALID : 0) |
+		 (pfn & HMM_PFN_WRITE ? WALKBENCH_HMM_WRITE : 0) |
+		 (pfn & HMM_PFN_ERROR ? WALKBENCH_HMM_ERROR : 0);
 
 	return answer | (u8)(hmm_pfn_to_map_order(pfn) << WALKBENCH_HMM_ORDER_SHIFT);
 }
@@ -81,10 +88,10 @@ static void prepare(struct request *r, size_t first, size_t nr)
 {
 	size_t i;
 
-	if (r->walk.mode != WALKBENCH_HMM_WISHES)
+	if (!r->walk.wishes)
 		return;
 	for (i = first; i < first + nr; i++)
-		r->pfns[i] = to_hmm_flags(r->bytes[i]);
+		r->pfns[i] = UNWRITTEN | to_hmm_flags(r->bytes[i]);
 }
 
 /* One call of the driver: the canonical loop. Drivers give up after HMM_RANGE_DEFAULT_TIMEOUT, so does this. */
@@ -154,11 +161,9 @@ static int check(struct walkbench_hmm_walk *walk)
 	if (walk->addr & ~PAGE_MASK || check_add_overflow(walk->addr, walk->nr_pages << PAGE_SHIFT, &end) ||
 	    end > TASK_SIZE)
 		return -EINVAL;
-	if (walk->mode > WALKBENCH_HMM_WISHES || walk->default_flags & ~known)
+	if ((walk->default_flags | walk->pfn_flags_mask) & ~known)
 		return -EINVAL;
-	if (walk->mode == WALKBENCH_HMM_SNAPSHOT && walk->default_flags)
-		return -EINVAL;
-	if ((walk->mode == WALKBENCH_HMM_WISHES) != !!walk->wishes)
+	if (!walk->pfn_flags_mask != !walk->wishes)
 		return -EINVAL;
 	if (!walk->call_pages || walk->call_pages > walk->nr_pages)
 		walk->call_pages = walk->nr_pages;
@@ -176,8 +181,7 @@ static int give_answers(struct request *r)
 {
 	size_t i;
 
-	/* A call that failed leaves wishes and answers mixed in its array. */
-	if (r->walk.answers && !r->walk.result) {
+	if (r->walk.answers) {
 		for (i = 0; i < r->walk.nr_pages; i++)
 			r->bytes[i] = to_answer(r->pfns[i]);
 		if (copy_to_user(u64_to_user_ptr(r->walk.answers), r->bytes, r->walk.nr_pages))
@@ -203,8 +207,7 @@ static int mirror_repeatedly(struct request *r)
 	r->range = (struct hmm_range) {
 		.notifier = &r->mirror.notifier,
 		.default_flags = to_hmm_flags(walk->default_flags),
-		.pfn_flags_mask = walk->mode == WALKBENCH_HMM_WISHES ?
-					  HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE : 0,
+		.pfn_flags_mask = to_hmm_flags(walk->pfn_flags_mask),
 		.dev_private_owner = &r->mirror, /* owns no page: a device's pages come back or are none */
 	};
 	for (i = 0; i < walk->repeats && !ret; i++) {
@@ -223,6 +226,7 @@ static long walk_ioctl(void __user *arg)
 {
 	const gfp_t gfp = GFP_KERNEL_ACCOUNT;
 	struct request *r;
+	size_t i;
 	long ret;
 
 	r = kzalloc(sizeof(*r), gfp);
@@ -246,6 +250,8 @@ static long walk_ioctl(void __user *arg)
 		if (!r->bytes)
 			goto out;
 	}
+	for (i = 0; i < r->walk.nr_pages; i++)
+		r->pfns[i] = UNWRITTEN;
 	ret = fill_wishes(r);
 	if (!ret)
 		ret = mirror_repeatedly(r);

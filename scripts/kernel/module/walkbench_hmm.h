@@ -11,18 +11,13 @@
 #include <linux/types.h>
 
 /* Grows with every change of what is below. */
-#define WALKBENCH_HMM_VERSION 1
+#define WALKBENCH_HMM_VERSION 2
 
 /* Of one request: 16 GiB of 4 KiB pages. */
 #define WALKBENCH_HMM_MAX_PAGES (1U << 22)
 #define WALKBENCH_HMM_MAX_REPEATS 1024U
 
-/* mode: what is asked of the pages. */
-#define WALKBENCH_HMM_SNAPSHOT 0 /* say what is there */
-#define WALKBENCH_HMM_DEFAULT 1 /* default_flags for all of them */
-#define WALKBENCH_HMM_WISHES 2 /* a byte of wishes for each, beside default_flags */
-
-/* default_flags and wishes. */
+/* default_flags, pfn_flags_mask and wishes: hmm_range_fault's own. A snapshot asks for none. */
 #define WALKBENCH_HMM_REQ_FAULT 1
 #define WALKBENCH_HMM_REQ_WRITE 2
 
@@ -31,18 +26,20 @@
 #define WALKBENCH_HMM_WRITE 2
 #define WALKBENCH_HMM_ERROR 4
 #define WALKBENCH_HMM_ORDER_SHIFT 3
+/* The whole byte, an order that there is not: the last call, which failed, never got to this page. */
+#define WALKBENCH_HMM_UNWRITTEN 0xf8
 
 /* A range of the caller's own memory, mirrored `repeats` times in calls of `call_pages`. */
 struct walkbench_hmm_walk {
 	__u64 addr; /* in: of the first page */
 	__u64 nr_pages; /* in */
 	__u64 call_pages; /* in: pages of a call of hmm_range_fault; 0 is all of them */
-	__u64 wishes; /* in: __u8[nr_pages] with WALKBENCH_HMM_WISHES, else 0 */
-	__u64 answers; /* in: where to put __u8[nr_pages] of the last repeat, if result is 0; 0 is nowhere */
+	__u64 wishes; /* in: __u8[nr_pages], of which pfn_flags_mask lets through what it has; 0 is none */
+	__u64 answers; /* in: where to put __u8[nr_pages] of the last repeat, failed or not; 0 is nowhere */
 	__u64 ns; /* in: where to put __u64[repeats], nanoseconds of each; 0 is nowhere */
 	__u32 repeats; /* in */
-	__u32 mode; /* in */
 	__u32 default_flags; /* in */
+	__u32 pfn_flags_mask; /* in: 0 without wishes */
 	__s32 result; /* out: 0, or what hmm_range_fault returned where it gave up (-EFAULT, -EPERM, ...) */
 	__u64 calls; /* out: of hmm_range_fault, all repeats */
 	__u64 busy; /* out: of those, how many a collision made void */

@@ -111,7 +111,7 @@ impl Phys {
         Table::new(pfn, self.storage.entries(pfn), self.storage.page(pfn))
     }
 
-    /// A folio of `order` 0, 9 or 18 with one reference and no mapping. Contents are stale; see [`Phys::zero`].
+    /// A folio of `order` 0 to 9 or 18 with one reference and no mapping. Contents are stale; see [`Phys::zero`].
     ///
     /// # Errors
     /// [`OutOfFrames`].
@@ -121,7 +121,9 @@ impl Phys {
             0 => self.frames.alloc_base(Migrate::Movable),
             PMD_ORDER => self.frames.alloc_block(),
             PUD_ORDER => self.frames.alloc_run(PTRS_PER_TABLE as u64, PTRS_PER_TABLE as u64),
-            _ => panic!("frames come in orders 0, {PMD_ORDER} and {PUD_ORDER}, not {order}"),
+            // The allocator has no orders in between: the start of a block, whose rest is free.
+            1..PMD_ORDER => self.alloc_extent(1 << order).ok(),
+            _ => panic!("frames come in orders 0 to {PMD_ORDER} and {PUD_ORDER}, not {order}"),
         }
         .ok_or(OutOfFrames)?;
         self.compose(pfn, kind, order);
@@ -138,7 +140,8 @@ impl Phys {
         match order {
             0 => self.frames.free_base(head, Migrate::Movable),
             PMD_ORDER => self.frames.free_block(head),
-            _ => self.frames.free_giga(head),
+            PUD_ORDER => self.frames.free_giga(head),
+            _ => (0..1 << order).for_each(|i| self.frames.free_base(head.add(i), Migrate::Movable)),
         }
     }
     /// Frees a large folio that has no reference left but for `poisoned`, a page of it that is never used again

@@ -263,6 +263,11 @@ impl Vmf<'_> {
             return VmFault::empty();
         }
         self.anon_prepare();
+        if self.mm().system().settings.mthp != 0
+            && let Some(done) = self.do_anonymous_folio(c)
+        {
+            return done;
+        }
         let Ok(pfn) = phys.alloc(PageKind::Anon, 0) else { return VmFault::OOM };
         phys.zero(pfn, 0);
         c.add(Count::BytesZeroed, PAGE_SIZE);

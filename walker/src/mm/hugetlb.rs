@@ -15,6 +15,7 @@ mod entries;
 mod fault;
 mod mapping;
 mod pool;
+mod punch;
 
 pub use mapping::{HugetlbFile, HugetlbMapping};
 pub use pool::HugetlbPool;

@@ -166,7 +166,8 @@ fn new_flags(vma: &Vma, advice: Advice) -> Result<VmFlags, Errno> {
         Advice::DontFork => f | VmFlags::DONTCOPY,
         Advice::DoFork if vma.has(VmFlags::IO) => return Err(Errno::Inval),
         Advice::DoFork => f - VmFlags::DONTCOPY,
-        Advice::WipeOnFork if !vma.is_anonymous() || vma.is_shared() => return Err(Errno::Inval),
+        // Not of /dev/zero either: that is anonymous, but has a file.
+        Advice::WipeOnFork if vma.file_id() != 0 || vma.is_shared() => return Err(Errno::Inval),
         Advice::WipeOnFork => f | VmFlags::WIPEONFORK,
         Advice::KeepOnFork => f - VmFlags::WIPEONFORK,
         _ => f,

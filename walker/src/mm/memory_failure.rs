@@ -70,15 +70,20 @@ impl Mm {
         let vmas = self.mmap_read();
         let at = self.locked(&vmas);
         let vma = vmas.find(addr).ok_or(Errno::Fault)?;
-        if vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) || !vma.has(VmFlags::READ) {
+        // gup_fast takes what the processor could read without a look at the VMA: memory that may be written but not read.
+        let mut mapped = self.get_mapped_page(addr, |e| !e.is_protnone() && !e.is_special());
+        if mapped.is_none()
+            && (vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) || !vma.has(VmFlags::READ))
+        {
             return Err(Errno::Fault);
         }
         let pfn = loop {
-            at.faultin_range(vma, PageRange::pages(addr, 1), false)
-                .map_err(|r| if r.contains(VmFault::OOM) { Errno::NoMem } else { Errno::Fault })?;
-            if let Some(pfn) = self.get_mapped_page(addr) {
+            if let Some(pfn) = mapped {
                 break pfn;
             }
+            at.faultin_range(vma, PageRange::pages(addr, 1), false)
+                .map_err(|r| if r.contains(VmFault::OOM) { Errno::NoMem } else { Errno::Fault })?;
+            mapped = self.get_mapped_page(addr, |_| true);
         };
         let page = self.phys().page(self.phys().head(pfn));
         if page.kind() == PageKind::Anon {
@@ -97,7 +102,7 @@ impl Mm {
         })
     }
     /// `follow_page_mask` with FOLL_GET: the reference is taken under the lock of the table that maps the page.
-    fn get_mapped_page(&self, addr: VirtAddr) -> Option<Pfn> {
+    fn get_mapped_page(&self, addr: VirtAddr, permitted: impl Fn(Entry) -> bool) -> Option<Pfn> {
         for level in [Level::Pud, Level::Pmd, Level::Pte] {
             let slot = self.lookup(addr, level).ok()?;
             let (_guard, e) = if level == Level::Pte {
@@ -108,6 +113,9 @@ impl Mm {
                 (slot.lock(), slot.read())
             };
             if e.is_present() && (level == Level::Pte || e.is_huge()) {
+                if !permitted(e) {
+                    return None;
+                }
                 let sub = (addr.get() >> 12) & ((1 << level.order()) - 1);
                 let pfn = e.pfn().add(sub);
                 self.phys().page(self.phys().head(pfn)).get(1);

@@ -33,9 +33,11 @@ pub enum Change {
 }
 
 impl Vma {
-    /// `vma_wants_manual_pte_write_upgrade`.
+    /// `vma_wants_manual_pte_write_upgrade`. Of a shared mapping it asks `vma_wants_writenotify` about the rights that
+    /// new entries get, and where these lost their write bit for soft-dirty or uffd-wp already, the answer is no: only a
+    /// backer that tracks writes, which is asked before, says yes.
     pub fn wants_manual_write_upgrade(&self) -> bool {
-        if self.is_shared() { self.wants_writenotify() } else { self.has(VmFlags::WRITE) }
+        self.has(VmFlags::WRITE) && (!self.is_shared() || self.backer_tracks_dirty())
     }
 }
 

@@ -23,6 +23,15 @@ impl Phys {
         page.set_pte_mappings(1);
         page.set_index(index);
     }
+    /// `folio_add_new_anon_rmap` for a large folio, each of whose pages one PTE maps, with the references of all but the
+    /// first.
+    pub fn add_new_anon_rmap_ptes(&self, head: Pfn, order: u8, index: u64) {
+        let folio = self.page(head);
+        folio.get((1 << order) - 1);
+        folio.add_large_mappings(1 << order);
+        folio.set_index(index);
+        (0..1 << order).for_each(|i| self.page(head.add(i)).set_pte_mappings(1));
+    }
     /// `folio_add_new_anon_rmap` for a PMD-mapped folio.
     pub fn add_new_anon_rmap_huge(&self, head: Pfn, index: u64) {
         let page = self.page(head);

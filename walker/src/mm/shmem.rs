@@ -189,12 +189,15 @@ impl File {
 
 impl Mm {
     /// `madvise_remove` of one VMA; `file` is what it maps. The mmap lock is not held.
-    pub(crate) fn madvise_remove(file: &Backing, first: u64, nr: u64) -> Result<(), Errno> {
+    pub(crate) fn madvise_remove(&self, file: &Backing, first: u64, nr: u64) -> Result<(), Errno> {
         match file {
             Backing::File(file) => file.punch(first, nr),
             // vfs_fallocate knows regular files and block devices only.
             Backing::Pfnmap { .. } | Backing::Driver(_) => Err(Errno::NoDev),
-            Backing::Hugetlb(_) => Err(Errno::OpNotSupp),
+            Backing::Hugetlb(mapping) => {
+                self.punch_hugetlb(&mapping.file, first, nr);
+                Ok(())
+            }
             Backing::Anon | Backing::AnonZeroDev(_) => Err(Errno::Inval),
         }
     }
@@ -223,7 +226,7 @@ impl Mm {
             Mm::may_remove(vma)?;
             let (backing, first) = (vma.backing.clone(), vma.index_of(part.start()));
             drop(vmas);
-            Mm::madvise_remove(&backing, first, part.nr_pages())?;
+            self.madvise_remove(&backing, first, part.nr_pages())?;
             at = part.end();
         }
         if gap { Err(Errno::NoMem) } else { Ok(()) }

@@ -28,6 +28,8 @@ pub enum ThpMode {
 pub struct Settings {
     /// /sys/kernel/mm/transparent_hugepage/enabled
     pub thp: ThpMode,
+    /// Orders 2 to 8 of which .../hugepages-*kB/enabled is `inherit`, a bit each
+    pub mthp: u16,
     /// .../shmem_enabled, as far as `advise`, `always` and `never` go
     pub shmem_thp: ThpMode,
     /// .../use_zero_page
@@ -44,6 +46,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             thp: ThpMode::Madvise,
+            mthp: 0,
             shmem_thp: ThpMode::Never,
             use_zero_page: true,
             swap_slots: 0,

@@ -218,14 +218,17 @@ impl Vma {
         if self.flags & (VmFlags::WRITE | VmFlags::SHARED) != VmFlags::WRITE | VmFlags::SHARED {
             return false;
         }
-        if let Backing::File(f) = &self.backing
-            && f.tracks_dirty()
-        {
+        if self.backer_tracks_dirty() {
             return true;
         }
         // vma_soft_dirty_enabled: the VMA flag is clear, so the entries track; hugetlb does not support that.
         let soft_dirty = !self.has(VmFlags::SOFTDIRTY) && !self.has(VmFlags::HUGETLB);
         soft_dirty || self.has(VmFlags::UFFD_WP)
+    }
+
+    /// `vm_ops_needs_writenotify`: whether the backer wants to know of first writes.
+    pub(crate) fn backer_tracks_dirty(&self) -> bool {
+        matches!(&self.backing, Backing::File(f) if f.tracks_dirty())
     }
 
     /// `is_mergeable_vma` and `is_mergeable_anon_vma`: whether this new or changed VMA may join the existing

@@ -77,6 +77,7 @@ fn scenario(text: &str, line: usize) -> Result<Scenario, Malformed> {
         swap: fields.flag("swap", false)?,
         thp,
         shthp,
+        mthp: mthp(&mut fields)?,
         zp: fields.flag("zp", true)?,
         dev1,
         giga: fields.flag("giga", false)?,
@@ -101,6 +102,19 @@ fn name(fields: &mut Fields, key: &str, default: Option<&str>) -> Result<String,
         return Ok(text);
     }
     Err(fields.wrong(key, format!("a name of 1 to {MAX_NAME_CHARS} characters without white space"), &text))
+}
+
+/// Sizes in kB, 16 to 1024, joined by `+`.
+fn mthp(fields: &mut Fields) -> Result<u16, Malformed> {
+    let Some(text) = fields.text("mthp")? else { return Ok(0) };
+    text.split('+').try_fold(0, |orders, size| {
+        match (2..9).find(|order| (4u16 << order).to_string() == size) {
+            Some(order) => Ok(orders | 1 << order),
+            None => {
+                Err(fields.wrong("mthp", "sizes of 16, 32, 64, 128, 256, 512, 1024 joined by `+`", &text))
+            }
+        }
+    })
 }
 
 fn setting<T: Copy>(

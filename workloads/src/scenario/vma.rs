@@ -69,6 +69,11 @@ pub(super) fn parse(text: &str, npages: u64) -> Result<Vec<VmaRange>, (&'static 
 fn parse_range(item: &str) -> Option<VmaRange> {
     let (place, perms) = item.split_once(':')?;
     let (off, len) = place.split_once('+')?;
+    Some(VmaRange { off: off.parse().ok()?, len: len.parse().ok()?, perms: parse_perms(perms)? })
+}
+
+/// The four characters of `/proc/self/maps`.
+pub fn parse_perms(perms: &str) -> Option<Perms> {
     let &[read, write, exec, shared] = perms.as_bytes() else { return None };
     let letter = |found: u8, letter: u8| match found {
         b'-' => Some(false),
@@ -80,7 +85,7 @@ fn parse_range(item: &str) -> Option<VmaRange> {
         b'p' => false,
         _ => return None,
     };
-    Some(VmaRange { off: off.parse().ok()?, len: len.parse().ok()?, perms: Perms { prot, shared } })
+    Some(Perms { prot, shared })
 }
 
 impl fmt::Display for VmaRange {

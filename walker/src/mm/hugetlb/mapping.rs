@@ -46,6 +46,10 @@ impl HugetlbFile {
     pub fn order(&self) -> u8 {
         self.order
     }
+    /// `hugetlb_unreserve_pages` for a page that left the file.
+    pub(super) fn unreserve(&self, index: u64) {
+        self.reserved.lock().remove(&index);
+    }
 }
 
 impl Drop for HugetlbFile {

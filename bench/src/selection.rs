@@ -62,7 +62,8 @@ impl Selection {
         match (&self.filter, asked.as_slice()) {
             (Some(filter), []) => {
                 bail!(
-                    "--filter {filter}: matches no cell of the {name} profile; `walkbench list cells` prints them"
+                    "--filter {filter}: matches no cell of the {name} profile; `walkbench list cells --profile {name}` prints \
+                     them"
                 )
             }
             (Some(filter), asked) => bail!(

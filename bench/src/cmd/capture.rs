@@ -1,9 +1,6 @@
 //! `walkbench capture`: the shape of a live process to a file.
 
 use std::fmt::Write as _;
-use std::fs::Permissions;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,14 +9,22 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use workloads::capture::PAGE_BYTES;
 
 use crate::capture::{Capture, Labels, capture};
+use crate::output;
 
 /// Write the shape of a live process: VMAs and page-table entries, no contents, paths or addresses.
+///
+/// To measure on it: put the file into workloads/captured, its name into the list of workloads/src/shape/captured.rs, a
+/// definition like workloads/definitions/captured_cache.toml beside that, and build.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  walkbench capture --pid $(pidof redis-server) --out workloads/captured/mine.shape.gz
+  zcat mine.shape.gz | head -1     what could not be read, and why")]
 pub(crate) struct CaptureArgs {
     /// Process to read; your own, or any as root. Frame numbers need CAP_SYS_ADMIN.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pid: u32,
-    /// Shape file to write; compressed if its name ends in .gz. An existing file is replaced.
+    /// Shape file to write; compressed if its name ends in .gz. An existing file is replaced, a device or pipe is written.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Name of the shape; by default the command name of the process.
@@ -80,22 +85,8 @@ pub(crate) fn run(args: &CaptureArgs) -> Result<()> {
     let zipped = args.out.extension().is_some_and(|e| e == "gz");
     let bytes = if zipped { captured.shape.to_gzip() } else { captured.shape.to_text() }
         .with_context(|| format!("shape of process {}", args.pid))?;
-    write_whole(folder, &args.out, &bytes)
-        .with_context(|| format!("{}: cannot be written", args.out.display()))?;
+    output::replace(&args.out, &bytes)?;
     eprint!("{}", summary(&captured, args, bytes.len() as u64));
-    Ok(())
-}
-
-/// Writes beside, then renames, so that `out` is the old file or the whole new one at any moment.
-fn write_whole(folder: &Path, out: &Path, bytes: &[u8]) -> Result<()> {
-    // The mode of any new file; the umask still applies.
-    let mut file = tempfile::Builder::new()
-        .prefix(".walkbench-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(out)?;
     Ok(())
 }
 

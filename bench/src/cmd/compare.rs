@@ -298,7 +298,7 @@ fn beneath(c: &Comparison, runs: &[Results], by: By) -> String {
     notes.extend(c.notes.iter().map(|n| ("note".to_owned(), n.clone())));
     for (i, r) in runs.iter().enumerate() {
         let name = if runs.len() > 1 { letter(i) } else { "machine".to_owned() };
-        notes.push((name, format!("{}; walkbench {}", r.run.machine.line(), r.run.command.join(" "))));
+        notes.push((name, format!("{}; {}", r.run.machine.line(), output::command(&r.run.command))));
     }
     let width = notes.iter().map(|(n, _)| n.chars().count()).max().unwrap_or(0).max(9) + 2;
     let lines = notes.iter().map(|(name, text)| {

@@ -107,16 +107,21 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
             output::print_json(&json!({"schema": JSON_SCHEMA, "questions": each.collect::<Vec<_>>()}))?;
         }
         (What::Questions, Format::Text) => {
-            let mut table = text_table(&["id", "question", "cells"]);
-            for q in questions() {
-                let cells = cells_of(q);
-                table.add_row([&q.id, &q.title, &format!("{} of {}", cells["quick"], cells["full"])]);
-            }
-            output::print(&(tables::lines(&table) + "\ncells: in the quick profile, of the full one\n"))?;
+            let text: String = questions().iter().map(question).collect();
+            output::print(&(text + "cells: in the quick profile, of the full one\n"))?;
         }
         (What::Cells, format) => cells(args, format)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A question in a few lines of 100 columns: its name, what it asks, the argument, where that was had.
+fn question(q: &Question) -> String {
+    let cells = cells_of(q);
+    let mut text =
+        wrapped(&format!("{}: {} ({} of {} cells)", q.id, q.title, cells["quick"], cells["full"]), "");
+    text += &wrapped(&q.argument, "    ");
+    text + &q.threads.iter().map(|thread| format!("    {thread}\n")).collect::<String>()
 }
 
 /// A workload in a few lines of 100 columns: its name, what it is, what it decides, what is asked of it.

@@ -64,7 +64,8 @@ pub(crate) struct RunArgs {
     /// Launches of the process to aim at; by default the profile's: 2, 6, 12
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     launches: Option<u32>,
-    /// Seconds that all launches together aim at; by default the profile's: 4, 95, as long as it takes
+    /// Seconds that all launches together aim at; by default the profile's: 4, 95, as long as it takes. The fewest that
+    /// decide anything, six, are made in any case
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     budget: Option<u64>,
     /// Measure a twin beside every backend, to see whether the measurement tells what is known
@@ -105,7 +106,7 @@ impl ProfileArg {
             ProfileArg::Full => 12,
         }
     }
-    /// What all launches together aim at. Too little time means fewer rounds, then fewer launches, never fewer cells.
+    /// What all launches together aim at. Too little time means fewer rounds, then fewer launches down to six, never fewer cells.
     const fn budget(self) -> Option<Duration> {
         match self {
             ProfileArg::Smoke => Some(Duration::from_secs(4)),

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{rounded, rows};
+use crate::output;
 use crate::results::Results;
 use crate::tables;
 
@@ -25,10 +26,10 @@ pub(crate) fn action(results: &Results) -> Result<String> {
             )
         });
         let extra = format!(
-            "{}\ncommit {}\nwalkbench {}",
+            "{}\ncommit {}\n{}",
             results.run.machine.line(),
             build.commit,
-            results.run.command.join(" ")
+            output::command(&results.run.command)
         );
         let mut entry =
             json!({"name": row.id.to_string(), "unit": "ns/page", "value": rounded(ns.value), "extra": extra});

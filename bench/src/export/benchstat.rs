@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::{rounded, rows};
+use crate::output;
 use crate::questions::{Coordinate, Metric};
 use crate::results::Results;
 
@@ -30,7 +31,7 @@ pub(crate) fn benchstat(results: &Results) -> String {
         ("cpu", machine.cpu_model.clone().unwrap_or_else(|| "unknown".to_owned())),
         ("kernel", machine.kernel.clone().unwrap_or_else(|| "unknown".to_owned())),
         ("commit", results.run.build.commit.clone()),
-        ("command", format!("walkbench {}", results.run.command.join(" "))),
+        ("command", output::command(&results.run.command)),
     ];
     for (key, value) in config {
         let _ = writeln!(text, "{key}: {}", one_line(&value));

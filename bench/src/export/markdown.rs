@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::rows;
+use crate::output;
 use crate::questions::{Coordinate, LIMITS, Metric};
 use crate::results::Results;
 use crate::stats::Estimate;
@@ -40,10 +41,10 @@ pub(crate) fn markdown(results: &Results) -> String {
     }
     let run = &results.run;
     text += &format!(
-        "{}; `walkbench {}`, commit {}\n",
+        "{}; `{}`, commit {}\n",
         escape(&run.machine.line()),
         // Nothing but a backtick ends code.
-        run.command.join(" ").replace(['`', '\n', '\r'], " "),
+        output::command(&run.command).replace(['`', '\n', '\r'], " "),
         escape(&run.build.commit)
     );
     text

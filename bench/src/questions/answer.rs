@@ -17,6 +17,7 @@ use walker::counters::Count;
 
 use super::sentence;
 use super::{Axis, CellId, Compare, Coordinate, Kind, Metric, Question};
+use crate::output;
 use crate::results::Results;
 use crate::stats::{Alternative, Basis, Estimate, estimate, sign_flip_max_t};
 
@@ -237,21 +238,11 @@ pub(crate) fn again(command: &[String], question: &str) -> String {
         if OTHERS.contains(&word.as_str()) {
             rest.next();
         } else if !OTHERS.iter().any(|o| word.strip_prefix(o).is_some_and(|w| w.starts_with('='))) {
-            words.push(quoted(word));
+            words.push(output::quoted(word));
         }
     }
     words.push(format!("--question {question}"));
     words.join(" ")
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 fn finding(question: &Question, compare: &Compare, results: &Results) -> Finding {

@@ -106,7 +106,7 @@ fn ratio(kernel: &LiveFigure, model: &Estimate) -> Option<Effect> {
         hi: kernel.hi.zip(model.lo).map(|(k, m)| k / m),
         launches,
         confidence: 0.9,
-        basis: Some(if launches >= LEAST_LAUNCHES { Basis::OrderStatistics } else { Basis::Student }),
+        basis: Some(if launches >= LEAST_LAUNCHES { Basis::OrderStatistics } else { Basis::Span }),
         smallest_percent: None,
     })
 }

@@ -193,7 +193,7 @@ fn ratio(effect: &Effect) -> String {
     let number = |x: f64| format!("{x:.3}");
     let over = match (effect.basis, effect.launches) {
         (None, _) => String::new(),
-        (Some(Basis::Student), n) => format!(" over {n} launches, if they are normal"),
+        (Some(Basis::Span), n) => format!(", all of {n} launches"),
         (_, 1) => " in one launch".to_owned(),
         (_, n) => format!(" over {n} launches"),
     };

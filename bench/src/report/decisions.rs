@@ -69,7 +69,7 @@ pub(crate) fn how_sure(verdict: Verdict, effect: Option<&Effect>, percent: f64) 
     let over = match e.basis {
         None => "exact counts".to_owned(),
         Some(Basis::OrderStatistics) => format!("{:.1} % over {} launches", 100.0 * e.confidence, e.launches),
-        Some(Basis::Student) => format!("{} launches only, six are the least", e.launches),
+        Some(Basis::Span) => format!("{} launches only, six are the least", e.launches),
         Some(Basis::Single) => "one launch only, six are the least".to_owned(),
     };
     match (verdict, e.smallest_percent) {

@@ -16,6 +16,7 @@ use super::figure::{Figure, plain};
 use super::runs::Runs;
 use super::{Part, Report};
 use crate::export::markdown::escape;
+use crate::output;
 use crate::questions::answer::{Answer, BreakEven, Effect, Finding, Place, Point, Verdict};
 use crate::questions::{Axis, CellId, Compare, Coordinate, Kind, Map, Question};
 use crate::results::{CellFacts, Results};
@@ -93,7 +94,7 @@ fn machine(report: &Report<'_>) -> String {
     for (name, value) in facts(report) {
         text += &format!("| {name} | {} |\n", escape(&value));
     }
-    text + &format!("\n{}\n", code(&format!("walkbench {}", report.results.run.command.join(" "))))
+    text + &format!("\n{}\n", code(&output::command(&report.results.run.command)))
 }
 
 /// What a reader must know of the machine and the run: names and values, plain text.

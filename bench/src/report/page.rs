@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::figure::{STAGES, plain};
 use super::{Part, Report, markdown};
+use crate::output;
 use crate::questions::answer::Verdict;
 use crate::questions::{CellId, Coordinate, registry_order};
 use crate::results::{CellFacts, Results};
@@ -105,7 +106,7 @@ fn data(report: &Report<'_>) -> Value {
     backends.dedup();
     json!({
         "machine": plain(&results.run.machine.line()),
-        "command": plain(&format!("walkbench {}", results.run.command.join(" "))),
+        "command": plain(&output::command(&results.run.command)),
         "facts": markdown::facts(report),
         "missing": missing.iter().map(|m| plain(m)).collect::<Vec<_>>(),
         "backends": backends.iter().map(|b| plain(b)).collect::<Vec<_>>(),

@@ -9,6 +9,7 @@ use super::figure::{Body, Figure, Range, Ranges, Scale, Value as Drawn, plain};
 use super::markdown::verdict;
 use crate::compare::{self, Comparison, Said};
 use crate::export::markdown::escape;
+use crate::output;
 use crate::questions::answer::{Answer, Effect, Verdict};
 use crate::results::Results;
 
@@ -23,8 +24,8 @@ impl Runs {
     /// Of runs and what `compare` says of them.
     pub(super) fn new(runs: &[Results], comparison: Comparison) -> Runs {
         let name = |(i, r): (usize, &Results)| {
-            let command = r.run.command.join(" ");
-            let about = format!("{}; {}; walkbench {command}", r.folder.display(), r.run.machine.line());
+            let command = output::command(&r.run.command);
+            let about = format!("{}; {}; {command}", r.folder.display(), r.run.machine.line());
             (crate::tables::letter(i), plain(&about))
         };
         Runs { names: runs.iter().enumerate().map(name).collect(), comparison }

@@ -199,7 +199,7 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
     let around = Around {
         sides: measured.sides,
         machine: machine.line() + &load,
-        command: format!("walkbench {}", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+        command: output::command(&std::env::args().skip(1).collect::<Vec<_>>()),
         notes,
         details,
         time: measured.spent.says(),

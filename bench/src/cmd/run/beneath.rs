@@ -1,6 +1,7 @@
 //! What stands beneath the tables: how to read them, what they rest on, how to get them again.
 
 use crate::analysis::{GroupResult, Harness};
+use crate::output;
 use crate::record::Line;
 use crate::stats::LEAST_LAUNCHES;
 use crate::tables::wrap;
@@ -34,14 +35,19 @@ pub(super) fn beneath(
     let done = if fewest == most { format!("{fewest}") } else { format!("{fewest} to {most}") };
     let mut launches = format!("{done} of {} planned", run.settings.launches);
     if (fewest as usize) < LEAST_LAUNCHES {
-        launches += &format!("; fewer than {LEAST_LAUNCHES} decide nothing");
+        launches += &format!("; fewer than {LEAST_LAUNCHES} decide nothing: --launches {LEAST_LAUNCHES}");
+    } else if fewest < run.settings.launches {
+        launches += &format!(", the time was over; --resume {} adds the others", job.folder.path().display());
     }
     let mut text = String::new();
     text += &line(
         "ns/page",
         "whole operations: prepare, walk, retry, consume; the middle launch, and [95 %] of launches; with fewer than six the span of all",
     );
-    text += &line("x", "against (decode), from blocks next to each other in time");
+    text += &line(
+        "x",
+        "against (decode), from blocks next to each other in time; the middle launch, which need not be that of ns/page",
+    );
     text += &line(
         "(limits)",
         "copy, load, decode, fill: the machine on the same tables; chase: dependent loads of their cache lines; noop: a \
@@ -74,8 +80,7 @@ pub(super) fn beneath(
     let dirty = if run.build.dirty == "true" { " (dirty)" } else { "" };
     let commit = run.build.commit.get(..12).unwrap_or(&run.build.commit);
     text += &line("build", &format!("{}, commit {commit}{dirty}", run.build.rustc));
-    let command = if run.command.is_empty() { "run".to_owned() } else { run.command.join(" ") };
-    text += &line("command", &format!("walkbench {command}"));
+    text += &line("command", &output::command(&run.command));
     text += &line("results", &job.folder.path().display().to_string());
     text + &line("page", page)
 }

@@ -19,9 +19,7 @@ use crate::measure::matrix::Group;
 use crate::questions::questions;
 use crate::record::{self, Failure, Folder, Line, Reader, Run, SCHEMA, Settings, Skip, State};
 use crate::selection::Selection;
-
-/// Launches without which a run does not end for want of time: fewer have no interval.
-const FEWEST: u32 = 2;
+use crate::stats::LEAST_LAUNCHES;
 
 /// See the module.
 pub(super) struct Job {
@@ -92,7 +90,7 @@ impl Job {
     /// # Errors
     /// A folder that is damaged, or of another machine or build, or whose run is still going on.
     pub(super) fn resume(path: &Path) -> Result<Job> {
-        let mut run = record::read_run(path)?;
+        let run = record::read_run(path)?;
         if run.schema < SCHEMA {
             bail!(
                 "{}: schema {} is older than {SCHEMA}: such a run can be read, but not gone on with",
@@ -132,11 +130,14 @@ impl Job {
         if groups.iter().map(Group::id).ne(run.groups.iter().cloned()) {
             bail!("{}: plans other groups than this program: it cannot go on", path.display());
         }
-        if run.state != State::Complete {
-            run.state = State::Running;
-            folder.run(&run)?;
+        let mut job = Job { folder, run, lines, selection, reader, groups, began: Instant::now() };
+        let [fewest, _] = job.launches_done();
+        if job.run.state != State::Complete || fewest < job.run.settings.launches {
+            // What was made of fewer lines is not what the folder says while more are written.
+            (job.run.state, job.run.cells) = (State::Running, Vec::new());
+            job.folder.run(&job.run)?;
         }
-        Ok(Job { folder, run, lines, selection, reader, groups, began: Instant::now() })
+        Ok(job)
     }
 
     /// Visits that ended, by group.
@@ -161,15 +162,12 @@ impl Job {
         self.run.failures.iter().any(|f| f.group == group)
     }
 
-    /// Launches until every group has as many as were asked for, the time is over, or Ctrl-C. A run that ended so once is
-    /// complete, also with fewer launches than it aimed at.
+    /// Launches until every group has as many as were asked for, the time is over, or Ctrl-C. A run that the time ended is
+    /// complete, also with fewer launches than it aimed at; to go on with it is to add what is missing.
     ///
     /// # Errors
     /// When the folder cannot be written, or a launch cannot be started.
     pub(super) fn launch_all(&mut self) -> Result<()> {
-        if self.run.state == State::Complete {
-            return Ok(());
-        }
         let wanted = self.run.settings.launches;
         let total = u64::from(wanted) * self.groups.len() as u64;
         let before: u64 = self.visits().values().map(|n| u64::from(*n)).sum();
@@ -191,8 +189,9 @@ impl Job {
             let fewest = pending.iter().filter_map(|g| visits.get(g.id().as_str())).min();
             let Some(&fewest) = fewest else { break };
             let now = Instant::now();
-            // A launch like the last one would end well after the time is over.
-            if fewest >= FEWEST && deadline.is_some_and(|d| now + took.mul_f64(0.9) > d) {
+            // A launch like the last one would end well after the time is over. Without the fewest that decide anything
+            // the run would have been for nothing.
+            if fewest as usize >= LEAST_LAUNCHES && deadline.is_some_and(|d| now + took.mul_f64(0.9) > d) {
                 break;
             }
             let left = deadline.map(|d| d.saturating_duration_since(now));

@@ -287,11 +287,11 @@ extern "C" fn on_signal(signal: c_int, _info: *mut libc::siginfo_t, context: *mu
 fn touch_byte(at: *mut u8, write: Option<u8>) -> c_int {
     RAISED.store(0, Ordering::Relaxed);
     let resume = RESUME.as_ptr();
-    // SAFETY: the one access lies in the window, of which Rust knows nothing. If it raises a signal, the handler goes on at
-    // label 2, with no register changed that the compiler was not told of.
-    unsafe {
-        match write {
-            Some(byte) => std::arch::asm!(
+    match write {
+        // SAFETY: the one access lies in the window, of which Rust knows nothing. If it raises a signal, the handler goes on
+        // at label 2, with no register changed that the compiler was not told of.
+        Some(byte) => unsafe {
+            std::arch::asm!(
                 "lea {after}, [rip + 2f]",
                 "mov qword ptr [{resume}], {after}",
                 "mov byte ptr [{at}], {byte}",
@@ -299,8 +299,11 @@ fn touch_byte(at: *mut u8, write: Option<u8>) -> c_int {
                 "mov qword ptr [{resume}], 0",
                 after = out(reg) _, resume = in(reg) resume, at = in(reg) at, byte = in(reg_byte) byte,
                 options(nostack)
-            ),
-            None => std::arch::asm!(
+            );
+        },
+        // SAFETY: as above.
+        None => unsafe {
+            std::arch::asm!(
                 "lea {after}, [rip + 2f]",
                 "mov qword ptr [{resume}], {after}",
                 "mov {byte}, byte ptr [{at}]",
@@ -308,8 +311,8 @@ fn touch_byte(at: *mut u8, write: Option<u8>) -> c_int {
                 "mov qword ptr [{resume}], 0",
                 after = out(reg) _, resume = in(reg) resume, at = in(reg) at, byte = out(reg_byte) _,
                 options(nostack)
-            ),
-        }
+            );
+        },
     }
     RAISED.load(Ordering::Relaxed)
 }

@@ -115,6 +115,7 @@ mod tests {
         child.touch(BASE.add_pages(9), Access::Write(2)).unwrap();
         assert_eq!(touch(9, Access::Read), 1);
         child.exit();
+        drop(child);
         // Half a folio goes.
         mm.madvise(PageRange::pages(BASE.add_pages(8), 4), Advice::DontNeed).unwrap();
         assert_eq!(present(&mm, 20), "-PP-PPPP----PPPPPPPP");

@@ -121,7 +121,7 @@ fn question(q: &Question) -> String {
     let mut text =
         wrapped(&format!("{}: {} ({} of {} cells)", q.id, q.title, cells["quick"], cells["full"]), "");
     text += &wrapped(&q.argument, "    ");
-    text + &q.threads.iter().map(|thread| format!("    {thread}\n")).collect::<String>()
+    text + &q.threads.iter().map(|thread| wrapped(thread, "    ")).collect::<String>()
 }
 
 /// A workload in a few lines of 100 columns: its name, what it is, what it decides, what is asked of it.

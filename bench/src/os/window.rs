@@ -221,6 +221,8 @@ impl Window {
     /// Reads or writes a byte of every `step`-th page, and survives what that raises.
     pub(crate) fn touch(self, span: Span, step: u64, write: bool) -> Touched {
         let mut touched = Touched::default();
+        // All of it lies inside, or none of it is touched.
+        self.at(span);
         for page in (span.off..span.end()).step_by(step.max(1) as usize) {
             let (at, _) = self.at(Span { off: page, len: 1 });
             // What is written depends on the page alone and is never 0.

@@ -189,7 +189,7 @@ impl Writer<'_> {
     }
     /// Maps pages `i..i + n` to the frames from `pfn` on, with the largest entries that addresses and frames allow.
     /// Returns how many entries it wrote.
-    #[inline]
+    #[inline(always)]
     pub fn run(&mut self, i: usize, n: usize, pfn: Pfn, write: bool) -> u64 {
         if n < 1 << PMD_ORDER {
             return self.small(i, n, pfn, write);

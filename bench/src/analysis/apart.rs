@@ -12,7 +12,8 @@ use crate::record::Sample;
 
 /// The stages of one launch.
 pub(super) struct Apart<'a> {
-    staged: &'a Clean<'a>,
+    /// The blocks that were taken apart.
+    pub(super) clean: Clean<'a>,
     /// Nanoseconds a reading.
     reading_ns: f64,
 }
@@ -20,17 +21,17 @@ pub(super) struct Apart<'a> {
 const READINGS: f64 = 3.0;
 
 impl<'a> Apart<'a> {
-    pub(super) fn new(staged: &'a Clean<'a>, whole: &Clean<'_>) -> Self {
-        let chained = staged.blocks(NOOP).filter(|s| s.what == What::Stages);
+    pub(super) fn new(clean: Clean<'a>, whole: &Clean<'_>) -> Self {
+        let chained = clean.blocks(NOOP).filter(|s| s.what == What::Stages);
         let apart = median(chained.map(ns_per_call));
         let together = median(whole.blocks(NOOP).map(ns_per_call));
         let extra = apart.zip(together).map_or(0.0, |(a, t)| (a - t).max(0.0));
-        Apart { staged, reading_ns: extra / READINGS }
+        Apart { clean, reading_ns: extra / READINGS }
     }
 
     /// Nanoseconds a page in each stage, block by block.
     pub(super) fn blocks(&self, member: &str) -> impl Iterator<Item = [(&'static str, f64); 5]> + '_ {
-        self.staged.blocks(member).filter_map(|block| {
+        self.clean.blocks(member).filter_map(|block| {
             let is_chained = block.what == What::Stages;
             let extra = if is_chained { self.reading_ns * block.nr_calls as f64 } else { 0.0 };
             let pages = block.nr_pages.max(1) as f64;

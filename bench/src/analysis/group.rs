@@ -25,7 +25,7 @@ const NEAR: f64 = 20.0;
 /// What one launch says.
 struct Launched<'a> {
     whole: Clean<'a>,
-    staged: Clean<'a>,
+    staged: Apart<'a>,
     all: Vec<&'a Sample>,
 }
 
@@ -57,10 +57,11 @@ pub(super) fn result(
     let launched: Vec<Launched<'_>> = lines
         .samples
         .values()
-        .map(|samples| Launched {
-            whole: Clean::new(samples.iter().copied(), churn.as_ref(), |w| w == What::Whole),
-            staged: Clean::new(samples.iter().copied(), churn.as_ref(), What::is_staged),
-            all: samples.clone(),
+        .map(|samples| {
+            let clean =
+                |wanted: fn(What) -> bool| Clean::new(samples.iter().copied(), churn.as_ref(), wanted);
+            let whole = clean(|w| w == What::Whole);
+            Launched { staged: Apart::new(clean(What::is_staged), &whole), whole, all: samples.clone() }
         })
         .collect();
     let group = Group { id, key: &key, lines, launched, clock_cost_ns, unavailable };
@@ -168,7 +169,7 @@ impl Group<'_> {
         let mut launches: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
         for launch in &self.launched {
             let mut rounds: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
-            for (stage, ns) in Apart::new(&launch.staged, &launch.whole).blocks(name).flatten() {
+            for (stage, ns) in launch.staged.blocks(name).flatten() {
                 rounds.entry(stage).or_default().push(ns);
             }
             for (stage, values) in rounds {
@@ -180,8 +181,7 @@ impl Group<'_> {
     /// The stages' sum over whole operations, both from the same launch, and its interval over launches.
     fn stages_of_whole(&self, name: &str) -> Option<Interval> {
         let ratio = |l: &Launched<'_>| {
-            let apart = Apart::new(&l.staged, &l.whole);
-            let sum = median(apart.blocks(name).map(|block| block.iter().map(|(_, ns)| ns).sum()))?;
+            let sum = median(l.staged.blocks(name).map(|block| block.iter().map(|(_, ns)| ns).sum()))?;
             Some((sum / l.whole.ns_per_page(name)?.median).ln())
         };
         let logs: Vec<f64> = self.launched.iter().filter_map(ratio).collect();
@@ -233,7 +233,8 @@ impl Group<'_> {
             latency(ends().filter_map(|m| m.operations.as_ref()).collect::<Vec<_>>().into_iter());
         cell.counts = ends().find(|m| !m.counts.is_empty()).map(|m| m.counts.clone()).unwrap_or_default();
         cell.counters = self.counters(name);
-        let blocks = self.launched.iter().flat_map(|l| l.whole.blocks(name).chain(l.staged.blocks(name)));
+        let blocks =
+            self.launched.iter().flat_map(|l| l.whole.blocks(name).chain(l.staged.clean.blocks(name)));
         cell.churned = churned::churned(blocks);
         let costs = |of: fn(&Visit) -> Option<ChurnCost>| {
             let costs: Vec<ChurnCost> = self.lines.visits.iter().filter_map(|v| of(v)).collect();

@@ -142,19 +142,7 @@ fn gist(analysis: &str) -> String {
 
 /// Words in lines of at most 100 columns behind `indent`.
 fn wrapped(text: &str, indent: &str) -> String {
-    let mut lines = String::new();
-    let mut column = 0;
-    for word in text.split_whitespace() {
-        if column > 0 && column + 1 + word.chars().count() > 100 {
-            lines.push('\n');
-            column = 0;
-        }
-        let space = if column == 0 { indent } else { " " };
-        lines.push_str(space);
-        lines.push_str(word);
-        column += space.len() + word.chars().count();
-    }
-    lines + "\n"
+    tables::wrap(indent, indent, text)
 }
 
 /// How many cells of each profile a question looks at.

@@ -88,13 +88,8 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn show(scenarios: &[Scenario]) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
-    for scenario in scenarios {
-        match writeln!(out, "{}", scenario::to_line(scenario)) {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => break,
-            written => written.context("standard output")?,
-        }
-    }
+    let lines = scenarios.iter().map(|scenario| scenario::to_line(scenario) + "\n");
+    output::print(&lines.collect::<String>())?;
     Ok(ExitCode::SUCCESS)
 }
 

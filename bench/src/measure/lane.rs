@@ -165,7 +165,7 @@ impl<B: Backend> Lane<B> {
             What::Operations => self.operations(share, work, &mut walked)?,
             What::Whole => {
                 self.wholes(share, work, &mut walked)?;
-                if self.extra(share, work, &mut walked)?.is_none() {
+                if !self.extra(share, work, &mut walked)? {
                     linger(clock, start, work.plant.extra_percent as f64);
                 }
                 if work.plant.late_percent > 0 {
@@ -211,22 +211,22 @@ impl<B: Backend> Lane<B> {
         Ok(())
     }
 
-    /// The calls that are planted; none where they cannot be.
+    /// The calls that are planted; false where they cannot be.
     fn extra<C: Counters>(
         &mut self,
         share: &Share<'_>,
         work: &Work,
         walked: &mut Walked<C>,
-    ) -> Result<Option<()>, Errno> {
+    ) -> Result<bool, Errno> {
         let calls = share.calls.end - share.calls.start;
         let extra = work.plant.extra_calls(calls * u64::from(work.sweeps));
-        let Some(mut extra) = extra.filter(|n| *n == 0 || share.scene.can_repeat()) else { return Ok(None) };
+        let Some(mut extra) = extra.filter(|n| *n == 0 || share.scene.can_repeat()) else { return Ok(false) };
         while extra > 0 {
             let some = extra.min(calls);
             self.whole(share, share.calls.start..share.calls.start + some, work.retry, walked)?;
             extra -= some;
         }
-        Ok(Some(()))
+        Ok(true)
     }
 
     fn operations<C: Counters>(

@@ -31,21 +31,14 @@ impl Map {
     /// The places of `finding` that differ from its headline along the axes only; from the bottom left on, row by row.
     /// None unless there are two rows and two columns: less is no map.
     pub(crate) fn places<'a>(&self, finding: &'a Finding) -> Vec<MapPlace<'a>> {
-        const ALL: [Coordinate; 6] = [
-            Coordinate::Workload,
-            Coordinate::Size,
-            Coordinate::Request,
-            Coordinate::CallPages,
-            Coordinate::Churn,
-            Coordinate::Walkers,
-        ];
         let Some(head) = finding.headline.as_ref().and_then(|p| CellId::parse(&p.a)) else {
             return Vec::new();
         };
-        let is_fixed = |c: &Coordinate| *c != self.x.of && *c != self.y.of;
+        let is_fixed = |c: &Coordinate| ![Coordinate::Backend, self.x.of, self.y.of].contains(c);
         let place = |(ranking, point): (&'a Ranking, &'a Point)| {
             let cell = CellId::parse(&point.a)?;
-            let is_here = ALL.iter().filter(|c| is_fixed(c)).all(|c| cell.get(*c) == head.get(*c));
+            let is_here =
+                Coordinate::ALL.iter().filter(|c| is_fixed(c)).all(|c| cell.get(*c) == head.get(*c));
             let (x, y) = (self.x.at(&cell)?, self.y.at(&cell)?);
             is_here.then_some(MapPlace { x, y, ranking, point })
         };

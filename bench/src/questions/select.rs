@@ -29,6 +29,8 @@ pub(crate) enum Coordinate {
 use Coordinate::{Backend, CallPages, Churn, Request, Size, Walkers, Workload};
 
 impl Coordinate {
+    /// In the order of an id.
+    pub(crate) const ALL: [Coordinate; 7] = [Workload, Size, Request, CallPages, Churn, Walkers, Backend];
     /// As in files.
     pub(crate) const fn name(self) -> &'static str {
         match self {

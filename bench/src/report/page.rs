@@ -37,16 +37,6 @@ const LICENCES: [&str; 2] =
 /// Cells on the page at most: 5 MB hold so many. Beyond, those that no question looks at are left out.
 const CELLS: usize = 12_000;
 
-const COORDINATES: [Coordinate; 7] = [
-    Coordinate::Workload,
-    Coordinate::Size,
-    Coordinate::Request,
-    Coordinate::CallPages,
-    Coordinate::Churn,
-    Coordinate::Walkers,
-    Coordinate::Backend,
-];
-
 /// The page.
 ///
 /// # Errors
@@ -197,7 +187,7 @@ fn finite(x: Option<f64>) -> Option<f64> {
 fn cells(results: &Results, ids: &[&CellId]) -> Value {
     let none = CellFacts::default();
     let facts: Vec<&CellFacts> = ids.iter().map(|id| results.cells.get(*id).unwrap_or(&none)).collect();
-    let coordinates: BTreeMap<&str, Value> = COORDINATES
+    let coordinates: BTreeMap<&str, Value> = Coordinate::ALL
         .iter()
         .map(|c| {
             let words: BTreeSet<&str> = ids.iter().map(|id| id.get(*c)).collect();

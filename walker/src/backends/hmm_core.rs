@@ -11,7 +11,7 @@
 
 use crate::addr::{Level, PMD_ORDER, PUD_ORDER, PageRange, VirtAddr};
 use crate::arch::{Entry, SwpEntry};
-use crate::backends::slots::{Answer, Chunk, Flags, Quiet, Slots, cpu_flags, need_fault, quiet_run};
+use crate::backends::slots::{Answer, Chunk, Flags, Quiet, Slots, cpu_flags, need_fault, quiet_run_where};
 use crate::counters::{Count, Counters};
 use crate::memory::{Table, rcu};
 use crate::mm::fault::{FaultFlags, VmFault};
@@ -479,11 +479,7 @@ impl<'a, S: Slots, Q: Quirks, C: Counters> HmmWalk<'a, '_, S, Q, C> {
         loop {
             let most = (n - k).min(self.c.run_limit());
             let chunk = self.slots.chunk(slot + k, most);
-            let done = if may_fault {
-                quiet_run::<_, true>(table, first + k, chunk, quiet)
-            } else {
-                quiet_run::<_, false>(table, first + k, chunk, quiet)
-            };
+            let done = quiet_run_where(may_fault, table, first + k, chunk, quiet);
             self.answered(done);
             k += done;
             if done == 0 {

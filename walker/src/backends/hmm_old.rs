@@ -18,7 +18,7 @@
 use crate::addr::{Level, PageRange, VirtAddr};
 use crate::arch::Entry;
 use crate::backends::hmm_core::{device_flags, fault_page};
-use crate::backends::slots::{Answer, Chunk, Flags, Quiet, Slots, cpu_flags, need_fault, quiet_run};
+use crate::backends::slots::{Answer, Chunk, Flags, Quiet, Slots, cpu_flags, need_fault, quiet_run_where};
 use crate::counters::{Count, Counters};
 use crate::memory::{Table, rcu};
 use crate::mm::fault::{FaultFlags, VmFault};
@@ -437,11 +437,7 @@ impl<'a, S: Slots, G: Generation, C: Counters> OldWalk<'a, '_, S, G, C> {
         loop {
             let most = (n - k).min(self.c.run_limit());
             let chunk = self.slots.chunk(slot + k, most);
-            let done = if self.fault {
-                quiet_run::<_, true>(table, first + k, chunk, quiet)
-            } else {
-                quiet_run::<_, false>(table, first + k, chunk, quiet)
-            };
+            let done = quiet_run_where(self.fault, table, first + k, chunk, quiet);
             self.answered(done);
             k += done;
             if done == 0 {

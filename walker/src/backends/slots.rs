@@ -197,10 +197,26 @@ pub(super) struct Quiet {
     pub(super) zero_pfn: Option<Pfn>,
 }
 
+/// [`quiet_run`], where anything may fault and where nothing can.
+#[inline(always)]
+pub(super) fn quiet_run_where<K: Chunk>(
+    may_fault: bool,
+    table: Table<'_>,
+    first: usize,
+    chunk: K,
+    quiet: Quiet,
+) -> usize {
+    if may_fault {
+        quiet_run::<_, true>(table, first, chunk, quiet)
+    } else {
+        quiet_run::<_, false>(table, first, chunk, quiet)
+    }
+}
+
 /// Answers none entries and the zero page, as far as they need no fault, until an entry is neither; returns how many it
 /// answered. What a kernel does in the one loop that it has for all entries; the entry that stops it is read again.
 #[inline(always)]
-pub(super) fn quiet_run<K: Chunk, const MAY_FAULT: bool>(
+fn quiet_run<K: Chunk, const MAY_FAULT: bool>(
     table: Table<'_>,
     first: usize,
     mut chunk: K,

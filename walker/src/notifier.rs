@@ -244,10 +244,11 @@ impl Subscriptions {
         let pending =
             state.deferred.iter().position(|d| matches!(d, Deferred::Insert(s) if Arc::ptr_eq(s, sub)));
         if let Some(i) = pending {
+            // Never in the tree, so no callback of it can run: nothing to wait for.
             state.deferred.swap_remove(i);
-        } else {
-            state.deferred.push(Deferred::Remove(Arc::clone(sub)));
+            return;
         }
+        state.deferred.push(Deferred::Remove(Arc::clone(sub)));
         while state.invalidate_seq == seq {
             self.wq.wait(&mut state);
         }
@@ -358,5 +359,38 @@ impl Subscriptions {
     pub fn debug_state(&self) -> (u64, u64) {
         let state = self.state.lock();
         (state.invalidate_seq, state.active_invalidate_ranges)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::mm::testing::{BASE, Heard};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[test]
+    fn who_was_never_in_the_tree_is_removed_while_the_event_still_runs() {
+        let subs = Arc::new(Subscriptions::default());
+        let range = PageRange::pages(BASE, 8);
+        let ops = || Arc::new(Heard::default()) as Arc<dyn Invalidate>;
+        let first = subs.insert(range, ops());
+        subs.invalidate_start(&Event::new(EventKind::Clear, range)).unwrap();
+        let deferred = subs.insert(range, ops());
+        let (done, removed) = mpsc::channel();
+        let remover = std::thread::spawn({
+            let subs = Arc::clone(&subs);
+            move || {
+                subs.remove(&deferred);
+                let _ = done.send(());
+            }
+        });
+        let in_time = removed.recv_timeout(Duration::from_secs(60));
+        subs.invalidate_end();
+        remover.join().unwrap();
+        assert_eq!(in_time, Ok(()));
+        // What the event found in the tree is still there, and alone.
+        subs.remove(&first);
+        assert_eq!(subs.state.lock().tree.subs.len(), 0);
     }
 }

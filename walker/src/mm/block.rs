@@ -305,8 +305,9 @@ mod tests {
     use crate::memory::PhysConfig;
     use crate::mm::mmap::{MapFlags, MapKind};
     use crate::mm::system::Settings;
+    use crate::mm::testing::Heard;
     use crate::mm::touch::Access;
-    use crate::notifier::{Invalidate, Subscription};
+    use crate::notifier::Invalidate;
 
     const RW: VmFlags = VmFlags::READ.union(VmFlags::WRITE);
 
@@ -327,17 +328,6 @@ mod tests {
     fn entry(mm: &Mm, i: u64) -> Entry {
         let Ok(pmd) = mm.lookup(page(i), Level::Pmd) else { return Entry::NONE };
         mm.lock_pte_table(pmd).map_or(Entry::NONE, |(t, _)| t.ptep_get(page(i).index(Level::Pte)))
-    }
-
-    /// Notes the events it hears of.
-    #[derive(Default)]
-    struct Heard(Mutex<Vec<(EventKind, PageRange)>>);
-    impl Invalidate for Heard {
-        fn invalidate(&self, sub: &Subscription, event: &Event, cur_seq: u64) -> bool {
-            sub.set_seq(cur_seq);
-            self.0.lock().push((event.kind, event.range));
-            true
-        }
     }
 
     #[test]

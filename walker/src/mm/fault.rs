@@ -7,12 +7,13 @@
 //! entry is still what the decision was based on. Allocation, zeroing and copying happen before that, without the
 //! lock. No event is issued when a page becomes present.
 
-use crate::addr::{Level, PAGE_SIZE, PageRange, VirtAddr};
+use crate::addr::{Level, PAGE_SHIFT, PAGE_SIZE, PageRange, VirtAddr};
 use crate::arch::Entry;
 use crate::arch::entry::{MARKER_GUARD, MARKER_POISONED};
 use crate::counters::{Count, Counters};
 use crate::memory::table::Ptl;
 use crate::memory::{PageKind, Table};
+use crate::mm::huge::pmd_span;
 use crate::mm::tables::Slot;
 use crate::mm::vma::{VmFlags, Vma};
 use crate::mm::{Locked, Mm};
@@ -344,16 +345,39 @@ impl Vmf<'_> {
         if table.ptep_get(i) != orig {
             return VmFault::empty();
         }
-        let mut e = orig.modify(self.vma.page_prot()).mkyoung();
-        if self.is_write() && !e.is_write() || self.vma.wants_manual_write_upgrade() {
-            // pte_write || can_change_pte_writable: rights the entry could have anyway.
-            if self.at.mm.can_change_writable(self.vma, e) {
-                e = e.mkwrite();
-            }
+        let phys = self.mm().phys();
+        let head = (!orig.is_special()).then(|| phys.head(orig.pfn()));
+        match head.filter(|&head| phys.page(head).order() > 0) {
+            Some(head) => self.numa_rebuild_large_mapping(table, orig, head),
+            None => table.set(i, self.numa_rebuilt(orig)),
         }
-        table.set(i, e);
         c.add(Count::FaultsNuma, 1);
         VmFault::empty()
+    }
+
+    /// `numa_rebuild_single_mapping`: rights that the entry could have anyway.
+    fn numa_rebuilt(&self, orig: Entry) -> Entry {
+        let e = orig.modify(self.vma.page_prot()).mkyoung();
+        let upgrade = !e.is_write() && self.vma.wants_manual_write_upgrade();
+        if upgrade && self.mm().can_change_writable(self.vma, e) { e.mkwrite() } else { e }
+    }
+
+    /// `numa_rebuild_large_mapping`: every hint on the folio headed by `head` in this table and VMA, not just the one that
+    /// was met.
+    #[cold]
+    fn numa_rebuild_large_mapping(&self, table: Table<'_>, orig: Entry, head: crate::addr::Pfn) {
+        let phys = self.mm().phys();
+        let nr = 1 << phys.page(head).order();
+        let before = orig.pfn().get() - head.get();
+        let first = VirtAddr::new(self.addr.get().saturating_sub(before << PAGE_SHIFT));
+        let folio = PageRange::pages(first, nr).clip(pmd_span(self.addr)).clip(self.vma.range);
+        for k in 0..folio.nr_pages() {
+            let i = folio.start().add_pages(k).index(Level::Pte);
+            let e = table.ptep_get(i);
+            if e.is_present() && e.is_protnone() && !e.is_special() && phys.head(e.pfn()) == head {
+                table.set(i, self.numa_rebuilt(e));
+            }
+        }
     }
 }
 

@@ -229,17 +229,19 @@ impl Mm {
         (parent, parent.with_swp_uffd_wp(false))
     }
 
-    /// `exit_mmap`: one RELEASE event over everything, then all entries and tables go. Further calls find nothing.
+    /// `exit_mmap`: a RELEASE event over everything (`mmu_notifier_release`, nothing changes in it), an UNMAP event over
+    /// everything in which all entries go, then the tables. Further calls find nothing.
     pub fn exit(&self) {
-        let mut vmas = self.mmap_write();
-        if vmas.is_empty() {
+        if self.mmap_read().is_empty() {
             return;
         }
         let all = PageRange::between(
             crate::addr::VirtAddr::new(0),
             crate::addr::VirtAddr::new(self.geometry().task_size()),
         );
-        self.notifier.during(&Event::new(EventKind::Release, all), || {
+        self.notifier.during(&Event::new(EventKind::Release, all), || {});
+        let mut vmas = self.mmap_write();
+        self.notifier.during(&Event::new(EventKind::Unmap, all), || {
             vmas.iter().for_each(|v| self.zap_page_range(v, v.range));
         });
         let starts: Vec<_> = vmas.iter().map(Vma::start).collect();

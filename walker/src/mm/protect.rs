@@ -1,15 +1,16 @@
 //! mprotect: `do_mprotect_pkey`, `mprotect_fixup`, `change_protection` (mm/mprotect.c, mm/huge_memory.c, 6.12).
 //!
-//! The PROTECTION_VMA event is issued lazily, once the first populated upper entry of the span is met, and covers the
-//! rest of the span.
+//! The PROTECTION_VMA event is issued lazily, once the first PUD entry is met that is not none, and covers what is left of
+//! that PUD table's 512 GiB (`change_pud_range`; until 6.11 one for each GiB, from the first PMD entry on).
 
-use crate::addr::{Level, PTRS_PER_TABLE, PageRange, VirtAddr};
+use crate::addr::{Level, PTRS_PER_TABLE, PageRange};
 use crate::arch::{Entry, SwpEntry, SwpType};
 use crate::counters::NoCounts;
-use crate::memory::PageKind;
-use crate::memory::Table;
+use crate::memory::page::PG_DIRTY;
+use crate::memory::{PageKind, Table};
+use crate::mm::file::FileKind;
 use crate::mm::tables::{Slot, below};
-use crate::mm::vma::{VmFlags, Vma};
+use crate::mm::vma::{Backing, VmFlags, Vma};
 use crate::mm::{Errno, Mm};
 use crate::notifier::{Event, EventKind};
 
@@ -119,66 +120,44 @@ impl Mm {
         Ok(())
     }
 
-    /// `change_protection`: applies `change` to the entries of `range`, which lies in `vma`, inside one event from the
-    /// first populated span to the end.
+    /// `change_protection`: applies `change` to the entries of `range`, which lies in `vma`.
     pub fn change_protection(&self, vma: &Vma, range: PageRange, change: Change) {
         if vma.has(VmFlags::HUGETLB) {
             return self.change_hugetlb(vma, range, change);
         }
-        let mut started = false;
-        self.change_level(vma, self.root(), self.geometry().root(), range, range.end(), change, &mut started);
-        if started {
-            self.notifier.invalidate_end();
-        }
+        self.change_level(vma, self.root(), self.geometry().root(), range, change);
     }
 
-    #[allow(clippy::too_many_arguments)] // one recursion, private
-    fn change_level(
-        &self,
-        vma: &Vma,
-        table: Table<'_>,
-        level: Level,
-        range: PageRange,
-        span_end: VirtAddr,
-        change: Change,
-        started: &mut bool,
-    ) {
+    /// `change_p4d_range` .. `change_pmd_range`. At most four deep.
+    fn change_level(&self, vma: &Vma, table: Table<'_>, level: Level, range: PageRange, change: Change) {
+        let mut started = false;
         let mut addr = range.start();
         while addr < range.end() {
             let next = addr.next_boundary(level, range.end());
             let slot = Slot { table, index: addr.index(level) };
             let part = PageRange::between(addr, next);
             let mut e = slot.read();
-            if e.is_none() && level == Level::Pmd && self.wants_markers(vma, change) {
+            if e.is_none() && self.wants_markers(vma, change) {
                 // pgtable_populate_needed: markers go into a fresh table.
                 let _ = self.install_table(slot);
                 e = slot.read();
             }
-            if !e.is_none() && level == Level::Pmd && !*started {
-                let event = Event::new(EventKind::ProtectionVma, PageRange::between(addr, span_end));
+            if level == Level::Pud && !e.is_none() && !started {
+                let event = Event::new(EventKind::ProtectionVma, PageRange::between(addr, range.end()));
                 let _ = self.notifier.invalidate_start(&event);
-                *started = true;
+                started = true;
             }
-            if level > Level::Pmd {
-                if e.is_none() && self.wants_markers(vma, change) {
-                    let _ = self.install_table(slot);
-                    e = slot.read();
+            if level == Level::Pmd {
+                if !e.is_none() {
+                    self.change_pmd(vma, slot, e, part, change);
                 }
-                if e.is_table() {
-                    self.change_level(
-                        vma,
-                        self.phys().table(e.pfn()),
-                        below(level),
-                        part,
-                        span_end,
-                        change,
-                        started,
-                    );
-                }
-            } else if !e.is_none() {
-                self.change_pmd(vma, slot, e, part, change);
+            } else if e.is_table() {
+                self.change_level(vma, self.phys().table(e.pfn()), below(level), part, change);
             }
             addr = next;
+        }
+        if started {
+            self.notifier.invalidate_end();
         }
     }
 
@@ -189,8 +168,8 @@ impl Mm {
     fn change_pmd(&self, vma: &Vma, pmd: Slot<'_>, e: Entry, part: PageRange, change: Change) {
         if !e.is_table() {
             let whole = part.nr_pages() as usize == PTRS_PER_TABLE;
-            let uffd = matches!(change, Change::UffdWp | Change::UffdWpResolve { .. });
-            if !whole || (uffd && !vma.is_anonymous()) {
+            // pgtable_split_needed: markers are PTEs.
+            if !whole || (change == Change::UffdWp && !vma.is_anonymous()) {
                 self.split_huge_pmd(vma, pmd, part.start(), &mut NoCounts);
                 if pmd.read().is_none() && self.wants_markers(vma, change) {
                     let _ = self.install_table(pmd);
@@ -215,6 +194,9 @@ impl Mm {
     /// `change_pte_range` for one entry.
     fn change_entry(&self, vma: &Vma, old: Entry, change: Change) -> Entry {
         if old.is_present() {
+            if change == Change::NumaHint && self.spares_from_hint(vma, old) {
+                return old;
+            }
             return self.change_present(vma, old, change);
         }
         if old.is_none() {
@@ -255,15 +237,25 @@ impl Mm {
         }
     }
 
+    /// Whether the NUMA scan passes over this present PTE: no normal page, shared copy-on-write, or a dirty page of a file.
+    /// That it also passes over what lies on the node of a process with a single thread is left out: there is one node.
+    fn spares_from_hint(&self, vma: &Vma, e: Entry) -> bool {
+        if e.is_special() {
+            return true;
+        }
+        let phys = self.phys();
+        let head = phys.head(e.pfn());
+        let folio = phys.page(head);
+        // folio_is_file_lru: shared memory is swap-backed.
+        let on_disk = matches!(&vma.backing, Backing::File(f) if f.kind() == FileKind::Block);
+        vma.is_cow() && phys.likely_mapped_shared(head)
+            || on_disk && folio.kind() == PageKind::File && folio.has(PG_DIRTY)
+    }
+
     fn change_present(&self, vma: &Vma, old: Entry, change: Change) -> Entry {
         let (mut e, try_write) = match change {
-            Change::NumaHint => {
-                // Hints are for normal pages of accessible VMAs only.
-                if old.is_protnone() || old.is_special() {
-                    return old;
-                }
-                return old.modify(crate::arch::Prot::NONE);
-            }
+            Change::NumaHint if old.is_protnone() => return old,
+            Change::NumaHint => return old.modify(crate::arch::Prot::NONE),
             Change::Protect { try_write } => (old.modify(vma.page_prot()), try_write),
             Change::UffdWp => (old.modify(vma.page_prot()).mkuffd_wp(), false),
             Change::UffdWpResolve { try_write } => (old.modify(vma.page_prot()).clear_uffd_wp(), try_write),
@@ -278,14 +270,9 @@ impl Mm {
     fn change_huge_pmd(&self, vma: &Vma, pmd: Slot<'_>, change: Change) {
         let _guard = pmd.lock();
         let old = pmd.read();
-        if old.is_swp() && old.swp().kind() == SwpType::MigrationWrite {
-            let swp = old.swp();
-            let exclusive = self.phys().page(swp.pfn()).kind() == PageKind::Anon;
-            let kind = if exclusive { SwpType::MigrationReadExclusive } else { SwpType::MigrationRead };
-            let new = SwpEntry::new(kind, swp.offset()).entry();
-            pmd.replace(
-                new.with_swp_soft_dirty(old.is_swp_soft_dirty()).with_swp_uffd_wp(old.is_swp_uffd_wp()),
-            );
+        if old.is_swp() {
+            // As change_pte_range does with a migration entry.
+            pmd.replace(self.change_entry(vma, old, change));
         } else if old.is_huge() {
             if change == Change::NumaHint && self.phys().page(old.pfn()).kind() == PageKind::HugeZero {
                 return;
@@ -294,3 +281,6 @@ impl Mm {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

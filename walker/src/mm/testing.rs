@@ -7,6 +7,8 @@ use crate::mm::Mm;
 use crate::mm::mmap::{MapFlags, MapKind};
 use crate::mm::system::{Settings, System};
 use crate::mm::vma::VmFlags;
+use crate::notifier::{Event, EventKind, Invalidate, Subscription};
+use crate::sync::Mutex;
 use std::sync::Arc;
 
 /// Where the tests map things: a boundary at every level.
@@ -38,4 +40,16 @@ pub(crate) fn assert_used(mm: &Mm, frames: u64) {
         std::thread::yield_now();
     }
     assert_eq!(mm.phys().nr_used(), frames);
+}
+
+/// Notes the events it hears of.
+#[derive(Default)]
+pub(crate) struct Heard(pub(crate) Mutex<Vec<(EventKind, PageRange)>>);
+
+impl Invalidate for Heard {
+    fn invalidate(&self, sub: &Subscription, event: &Event, cur_seq: u64) -> bool {
+        sub.set_seq(cur_seq);
+        self.0.lock().push((event.kind, event.range));
+        true
+    }
 }

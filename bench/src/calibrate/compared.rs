@@ -124,7 +124,10 @@ fn priced(
     ];
     let mut changes = Vec::new();
     let (was, is) = (measured.verdict, headline.verdict);
-    if was != is {
+    let launches = headline.effect.launches;
+    if was != is && launches < LEAST_LAUNCHES {
+        changes.push(format!("not resolved: {launches} launches have every price"));
+    } else if was != is {
         changes.push(format!("{} becomes {}", word(was), word(is)));
     } else if was == Verdict::Differs && (measured.effect.ratio > 1.0) != (headline.effect.ratio > 1.0) {
         changes.push("the other side is the dearer one".to_owned());
@@ -132,7 +135,8 @@ fn priced(
     let place = |b: &Option<BreakEven>| b.as_ref().map(|b| (b.from, b.to));
     // Where places on the axis have no calibrated figure, none of them says where it flips.
     if left_out.is_empty() && place(&break_even[0]) != place(&break_even[1]) {
-        changes.push("where it flips".to_owned());
+        let what = if break_even[1].is_some() { "where it flips" } else { "where it flips is not resolved" };
+        changes.push(what.to_owned());
     }
     Priced { headline, points, break_even, left_out, changes }
 }
@@ -158,8 +162,8 @@ impl Side {
     fn of(id: &str, run: &Results, prices: &Prices) -> Result<Side, String> {
         let cell = CellId::parse(id).ok_or_else(|| format!("{id}: is no cell"))?;
         let load = Load::of(run, &cell, prices)?;
-        let ns = run.per_launch(&cell, Metric::Whole);
-        Ok(Side { ns: ns.into_iter().map(|(l, log)| (l, log.exp())).collect(), load })
+        let ns = run.each_launch(&cell, Metric::Whole);
+        Ok(Side { ns, load })
     }
     /// As measured, and with the kernel's prices.
     fn both(&self, prices: &Prices, launch: u32, at: &Corner) -> Option<(f64, f64)> {

@@ -165,11 +165,9 @@ fn entry_read(before: Entry, [allocated, zero_mapped, broken, copied]: [f64; 4])
 }
 
 /// Entries that are read a page under churn, by launch: those in vain, and once more where the operation succeeded.
+/// Blocks that time stages count pages in vain: a launch without one that counts says nothing.
 fn walked(run: &Results, cell: &CellId) -> BTreeMap<u32, f64> {
     let churned = run.cells.get(cell).and_then(|f| f.churned).unwrap_or_default();
     let succeeded = 1.0 - churned.given_up as f64 / churned.tried.max(1) as f64;
-    let vain = run.per_launch(cell, Metric::Vain);
-    // A launch without a page in vain has no logarithm of it.
-    let of = |l: u32| vain.get(&l).map_or(0.0, |log| log.exp());
-    run.per_launch(cell, Metric::Whole).into_keys().map(|l| (l, of(l) + succeeded)).collect()
+    run.each_launch(cell, Metric::Vain).into_iter().map(|(l, vain)| (l, vain + succeeded)).collect()
 }

@@ -314,10 +314,8 @@ fn shares(run: &Results, cell: &CellId, row: usize) -> Option<Shares> {
 
 /// Nanoseconds a page of what the kernel's device times too, by launch.
 fn without_the_caller(run: &Results, cell: &CellId) -> BTreeMap<u32, f64> {
-    let stage = |s| run.per_launch(cell, Metric::Stage(s));
+    let stage = |s| run.each_launch(cell, Metric::Stage(s));
     let (prepare, consume) = (stage(Stage::Prepare), stage(Stage::Consume));
-    // A stage that takes nothing has no logarithm.
-    let of = |map: &BTreeMap<u32, f64>, launch: u32| map.get(&launch).map_or(0.0, |log| log.exp());
-    let whole = run.per_launch(cell, Metric::Whole).into_iter();
-    whole.map(|(l, log)| (l, log.exp() - of(&prepare, l) - of(&consume, l))).collect()
+    let whole = run.each_launch(cell, Metric::Whole).into_iter();
+    whole.filter_map(|(l, ns)| Some((l, ns - prepare.get(&l)? - consume.get(&l)?))).collect()
 }

@@ -330,5 +330,5 @@ fn few_launches_of_the_kernel_decide_nothing() {
     let all = all(&run(), &calibration_of(rows));
     let p = priced(&all, "allocate and zero every page");
     assert_eq!((p.headline.verdict, p.headline.effect.launches), (Verdict::Unresolved, 3));
-    assert_eq!(p.changes, ["differs becomes not resolved"]);
+    assert_eq!(p.changes, ["not resolved: 3 launches have every price"]);
 }

@@ -70,7 +70,7 @@ impl InProportion {
                 "none of {n} comparisons of times changes its verdict, its direction, or where it flips"
             ),
             (_, false) => {
-                format!("of {n} comparisons of times {} change: {}", changed.len(), changed.join("; "))
+                format!("{} of {n} comparisons of times change: {}", changed.len(), changed.join("; "))
             }
         };
         format!(
@@ -108,7 +108,7 @@ impl InProportion {
             "{of}{}, {}; {} (the kernel's prices, from {})",
             ratio(&p.headline.effect),
             verdict(p.headline.verdict),
-            change(p),
+            if p.changes.is_empty() { "nothing changes".to_owned() } else { change(p) },
             self.folder
         ))
     }
@@ -154,6 +154,10 @@ impl InProportion {
                 both(m.b_value, p.headline.b_value),
                 escape(&change(p))
             );
+        }
+        let sure = self.priced().map(|(_, p)| p.headline.effect.confidence).min_by(f64::total_cmp);
+        if let Some(sure) = sure {
+            text += &format!("\nEvery {MARK} interval holds in {:.0} % or more.\n", 100.0 * sure);
         }
         for (c, p) in self.priced().filter(|(_, p)| p.points.len() > 1) {
             text += &curve(c, p);
@@ -256,7 +260,9 @@ fn curve(calibrated: &Calibrated, priced: &Priced) -> String {
             break_even: break_even.clone(),
             rankings: Vec::new(),
         };
-        flips(axis, &finding)
+        let is_open =
+            finding.break_even.is_none() && finding.points.iter().any(|p| p.effect.side(compare.level) == 0);
+        if is_open { "not resolved".to_owned() } else { flips(axis, &finding) }
     };
     let (was, is): (Vec<Point>, Vec<Point>) = priced.points.iter().cloned().unzip();
     let [measured, calibrated] = &priced.break_even;

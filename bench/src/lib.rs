@@ -3,6 +3,7 @@
 //! Everything is private but what another target of this package needs: [`main()`], the statistics, and [`sweep`].
 
 mod analysis;
+mod calibrate;
 mod capture;
 mod cli;
 mod cmd;

@@ -3,6 +3,7 @@
 //! Results and questions make answers (`questions`), those make [`figure::Figure`]s, and the same figures are drawn as
 //! SVG for documents and embedded in the page.
 
+mod calibrated;
 mod decisions;
 mod figure;
 mod figures;
@@ -17,10 +18,12 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::calibrate::Calibration;
 use crate::compare::compare;
 use crate::output;
 use crate::questions::{self, Answer, Question, questions};
 use crate::results::Results;
+use calibrated::InProportion;
 pub(crate) use decisions::ratio;
 use decisions::{Decided, decided};
 use figure::Figure;
@@ -32,6 +35,7 @@ pub(crate) struct Report<'a> {
     answers: Vec<Answer>,
     figures: Vec<Vec<Figure>>,
     runs: Option<Runs>,
+    in_proportion: Option<InProportion>,
 }
 
 /// What is said of a question.
@@ -40,6 +44,7 @@ struct Part<'a> {
     answer: &'a Answer,
     figures: &'a [Figure],
     decided: Vec<Decided>,
+    calibrated: Option<String>,
 }
 
 impl<'a> Report<'a> {
@@ -56,7 +61,16 @@ impl<'a> Report<'a> {
         let answers = questions::answers(results);
         let figures =
             questions().iter().zip(&answers).map(|(q, a)| figures::figures(q, a, results)).collect();
-        Report { results, answers, figures, runs: None }
+        Report { results, answers, figures, runs: None, in_proportion: None }
+    }
+    /// With what the first run says in a kernel's proportions, in parts of their own.
+    ///
+    /// # Errors
+    /// A calibration of another processor.
+    pub(crate) fn calibrated(self, calibration: &Calibration) -> Result<Report<'a>> {
+        calibration.check(self.results)?;
+        let in_proportion = InProportion::new(self.results, &self.answers, calibration);
+        Ok(Report { in_proportion: Some(in_proportion), ..self })
     }
     /// Of every question, in their order.
     pub(crate) fn answers(&self) -> &[Answer] {
@@ -70,6 +84,7 @@ impl<'a> Report<'a> {
             answer,
             figures,
             decided: decided(question, answer),
+            calibrated: self.in_proportion.as_ref().and_then(|p| p.line(&question.id)),
         })
     }
     /// A document with its generated parts replaced. `document_folder` is where it lies, `out` where the report is: what

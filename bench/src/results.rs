@@ -208,13 +208,17 @@ impl Results {
         let other = cell.with(&BTreeMap::from([(Coordinate::Backend, member.to_owned())]));
         estimate(&self.log_ratios(cell, &other, metric).into_values().collect::<Vec<_>>())
     }
+    /// A metric in its own unit for each launch that has blocks of it: the median over its rounds, also where that is 0.
+    pub(crate) fn each_launch(&self, cell: &CellId, metric: Metric) -> BTreeMap<u32, f64> {
+        let of = |(launch, clean): (u32, Clean<'_>)| {
+            Some((launch, Sorted::new(values(&clean, cell, metric).into_values().collect())?.median()))
+        };
+        self.launches(cell, metric).filter_map(of).collect()
+    }
     /// Nanoseconds a page in a stage, the middle launch's; 0 where it takes none.
     pub(crate) fn stage_ns(&self, cell: &CellId, stage: Stage) -> Option<f64> {
-        let metric = Metric::Stage(stage);
-        let of = |(_, clean): (u32, Clean<'_>)| {
-            Some(Sorted::new(values(&clean, cell, metric).into_values().collect())?.median())
-        };
-        Some(Sorted::new(self.launches(cell, metric).filter_map(of).collect())?.median())
+        let launches = self.each_launch(cell, Metric::Stage(stage));
+        Some(Sorted::new(launches.into_values().collect())?.median())
     }
     /// Pages that each launch reported in whole operations.
     pub(crate) fn nr_pages_by_launch(&self, cell: &CellId) -> BTreeMap<u32, u64> {

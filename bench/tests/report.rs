@@ -48,11 +48,15 @@ fn report_md_has_every_question_and_agrees_with_the_results_that_it_names() {
         assert_eq!(empty.count(), begins, "REPORT.md names no results but has generated parts");
         return;
     };
-    let checked = walkbench(&["report", results, "--splice", "REPORT.md", "--check"]);
+    // The kernel whose prices it was made with stands in the part that has them.
+    let kernel = document.lines().find_map(|l| l.strip_prefix("| calibration | ")?.strip_suffix(" |"));
+    let kernel = kernel.expect("a part in the kernel's proportions");
+    assert_eq!(document.matches("<!-- walkbench:calibrated -->\n").count(), 1);
+    let checked = walkbench(&["report", results, "--calibrate", kernel, "--splice", "REPORT.md", "--check"]);
     assert_eq!(
         checked.status.code(),
         Some(0),
-        "make it again: walkbench report {results} --splice REPORT.md\n{}",
+        "make it again: walkbench report {results} --calibrate {kernel} --splice REPORT.md\n{}",
         String::from_utf8_lossy(&checked.stderr)
     );
 }
@@ -84,6 +88,39 @@ fn methodology_md_agrees_with_the_kernels_that_it_names() {
         String::from_utf8_lossy(&checked.stderr)
     );
     assert!(document.contains("by hmm_range_fault"), "the kernel's rows are in the table");
+}
+
+/// A run of one processor and a kernel measured on another, and all else that is no calibration.
+#[test]
+fn what_is_no_calibration_is_refused_with_the_reason_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = folder.path().join("report");
+    let kernel = "results/2026-11-21-uml-6.12";
+    let copy = folder.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for file in ["run.json", "samples.jsonl.gz"] {
+        fs::copy(root().join(kernel).join(file), copy.join(file)).unwrap();
+    }
+    let broken = folder.path().join("broken");
+    fs::create_dir(&broken).unwrap();
+    for file in ["run.json", "samples.jsonl.gz"] {
+        fs::copy(root().join(kernel).join(file), broken.join(file)).unwrap();
+    }
+    fs::write(broken.join("live.json"), "{").unwrap();
+    for (calibration, expected) in [
+        (kernel, "of another processor"),
+        (SMALL, "has no live.json"),
+        (copy.to_str().unwrap(), "has no live.json"),
+        (broken.to_str().unwrap(), "damaged"),
+        ("results/no-such", "results/no-such"),
+    ] {
+        let output =
+            walkbench(&["report", SMALL, "--calibrate", calibration, "--out", there.to_str().unwrap()]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{calibration}: {error}");
+        assert!(error.contains("--calibrate") && error.contains(expected), "{calibration}: {error}");
+        assert!(!there.exists(), "{calibration}: nothing is written");
+    }
 }
 
 #[test]

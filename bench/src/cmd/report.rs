@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::calibrate::Calibration;
 use crate::output;
 use crate::report::{self, Report, splice};
 use crate::results::Results;
@@ -24,9 +25,10 @@ Examples:
   walkbench report results/MINE results/AGAIN                does another run give the same answers?
   walkbench report results/MINE --splice REPORT.md
   walkbench report results/MINE --splice REPORT.md --check    do they still agree?
+  walkbench report results/MINE --calibrate results/KERNEL   what changes with a kernel's fault cost?
 
-What may stand between markers: machine, decisions, missing, runs (with several folders), and for each question (walkbench list questions)
-answer ID, charts ID, tables ID.")]
+What may stand between markers: machine, decisions, missing, runs (with several folders), calibrated (with --calibrate), and for each
+question (walkbench list questions) answer ID, charts ID, tables ID.")]
 pub(crate) struct ReportArgs {
     /// Results folders: the first is what is reported, further ones are held against it
     #[arg(value_name = "DIR", required = true)]
@@ -37,6 +39,11 @@ pub(crate) struct ReportArgs {
     /// Replace the generated parts of this document; again for more
     #[arg(long, value_name = "FILE")]
     splice: Vec<PathBuf>,
+    /// Also say what the questions about faults and collisions answer with a kernel's cost of faults and reads in the
+    /// model's place, marked as calibrated: DIR holds a run and, as live.json, a kernel's hmm_range_fault, measured on the
+    /// same processor (scripts/kernel/run.sh WORKDIR beside)
+    #[arg(long, value_name = "DIR")]
+    calibrate: Option<PathBuf>,
     /// Write nothing; fail if what was written before differs from what these results say
     #[arg(long)]
     check: bool,
@@ -63,7 +70,11 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
         Ok(results)
     });
     let runs = runs.collect::<Result<Vec<_>>>()?;
-    let report = Report::of(&runs);
+    let mut report = Report::of(&runs);
+    if let Some(folder) = &args.calibrate {
+        let calibration = Calibration::load(folder).context("--calibrate")?;
+        report = report.calibrated(&calibration).context("--calibrate")?;
+    }
     let first = &args.folders[0];
     let out = args.out.clone().unwrap_or_else(|| first.join("report"));
     let spliced = documents.iter().map(|(path, text)| {

@@ -394,7 +394,7 @@ fn rank(
 }
 
 /// The first place along the axis where the ratio goes surely from one side of `level` to the other.
-fn break_even(axis: &Axis, level: f64, points: &[Point]) -> Option<BreakEven> {
+pub(crate) fn break_even(axis: &Axis, level: f64, points: &[Point]) -> Option<BreakEven> {
     let sure: Vec<(f64, &Effect)> =
         points.iter().filter(|p| p.effect.side(level) != 0).filter_map(|p| Some((p.x?, &p.effect))).collect();
     let flip = sure.windows(2).find(|w| w[0].1.side(level) != w[1].1.side(level))?;

@@ -10,20 +10,22 @@
 //! | `missing` | what the results lack |
 //! | `said NAME` | `NAME.txt` beside the results: what another command printed |
 //! | `runs` | the answers of several runs side by side |
+//! | `calibrated` | answers in a kernel's proportions |
 
 use super::decisions::{how_sure, ratio};
 use super::figure::{Figure, plain};
 use super::runs::Runs;
 use super::{Part, Report};
+use crate::calibrate::MARK;
 use crate::export::markdown::escape;
 use crate::output;
 use crate::questions::answer::{Answer, BreakEven, Effect, Finding, Place, Point, Verdict};
-use crate::questions::{Axis, CellId, Compare, Coordinate, Kind, Map, Question};
+use crate::questions::{Axis, CellId, Compare, Coordinate, Kind, Map};
 use crate::results::{CellFacts, Results};
 use crate::tables;
 
 /// What [`block`] knows.
-pub(crate) const NAMES: &str = "machine, decisions, missing, runs (with several folders), answer, charts or tables with the id of a question, \
+pub(crate) const NAMES: &str = "machine, decisions, missing, runs (with several folders), calibrated (with --calibrate), answer, charts or tables with the id of a question, \
      or said with the name of a text file beside the results";
 
 /// Rows of a table at most; the page has all of them.
@@ -36,6 +38,7 @@ pub(crate) fn block(report: &Report<'_>, name: &str, charts: &str) -> Option<Str
         "decisions" => return Some(decisions(report)),
         "missing" => return Some(missing(report)),
         "runs" => return Some(runs(report.runs.as_ref()?, charts)),
+        "calibrated" => return Some(report.in_proportion.as_ref()?.markdown()),
         _ => {}
     }
     let (what, id) = name.split_once(' ')?;
@@ -44,7 +47,7 @@ pub(crate) fn block(report: &Report<'_>, name: &str, charts: &str) -> Option<Str
     }
     let part = report.parts().find(|p| p.question.id == id.trim())?;
     match what {
-        "answer" => Some(answer(part.question, part.answer)),
+        "answer" => Some(answer(&part)),
         "charts" => Some(part.figures.iter().map(|f| chart(f, charts)).collect::<Vec<_>>().join("\n")),
         "tables" => Some(comparisons(&part, report.results)),
         _ => None,
@@ -72,7 +75,7 @@ pub(crate) fn document(report: &Report<'_>, charts: &str) -> String {
         for thread in &q.threads {
             text += &format!("- {}\n", escape(thread));
         }
-        text += &format!("\n{}\n", answer(q, part.answer));
+        text += &format!("\n{}\n", answer(&part));
         for figure in part.figures {
             text += &format!("{}\n", chart(figure, charts));
         }
@@ -80,6 +83,9 @@ pub(crate) fn document(report: &Report<'_>, charts: &str) -> String {
     }
     if let Some(side_by_side) = &report.runs {
         text += &format!("## Runs side by side\n\n{}\n", runs(side_by_side, charts));
+    }
+    if let Some(in_proportion) = &report.in_proportion {
+        text += &format!("## In the kernel's proportions\n\n{}\n", in_proportion.markdown());
     }
     text + "## What is missing\n\n" + &missing(report)
 }
@@ -182,7 +188,8 @@ fn with_code(text: &str) -> String {
     if parts.len() % 2 == 1 { parts.concat() } else { escape(text) }
 }
 
-fn answer(question: &Question, answer: &Answer) -> String {
+fn answer(part: &Part<'_>) -> String {
+    let Part { question, answer, .. } = *part;
     let mut text = format!("**{}**\n\n", escape(&plain(&answer.answer)));
     let Some(first) = answer.findings.first() else { return text };
     if first.verdict != Verdict::NotMeasured {
@@ -196,6 +203,9 @@ fn answer(question: &Question, answer: &Answer) -> String {
         if let Some(axis) = question.compares.first().and_then(|c| c.axis.as_ref()) {
             text += &format!("- break-even: {}\n", escape(&flips(axis, first)));
         }
+    }
+    if let Some(line) = &part.calibrated {
+        text += &format!("- {MARK}: {}\n", escape(line));
     }
     text + &format!("- again: {}\n", code(&answer.command))
 }

@@ -105,6 +105,7 @@ fn data(report: &Report<'_>) -> Value {
         "questions": report.parts().map(|p| question(&p, &ids)).collect::<Vec<_>>(),
         "cells": cells(results, &ids),
         "runs": report.runs.as_ref().map(super::runs::Runs::data),
+        "calibrated": report.in_proportion.as_ref().map(super::calibrated::InProportion::data),
     })
 }
 
@@ -170,6 +171,7 @@ fn question(part: &Part<'_>, ids: &[&CellId]) -> Value {
         "figure": a.effect.map(|e| super::decisions::ratio(&e)),
         "how_sure": super::decisions::how_sure(a.verdict, a.effect.as_ref(), q.percent),
         "flips": flips,
+        "calibrated": part.calibrated,
         "command": plain(&a.command),
         "figures": figures,
         "points": points,

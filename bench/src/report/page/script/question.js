@@ -1,4 +1,4 @@
-// A question, the decisions, and several runs side by side.
+// A question, the decisions, several runs side by side, and answers in a kernel's proportions.
 function paragraphs(text) {
   return text.split(/\n\s*\n/).map((p) => el("p", {}, p));
 }
@@ -16,14 +16,15 @@ function decisions() {
 function drawQuestion() {
   const id = view.get("q") || "decisions";
   const q = data.questions.find((x) => x.id === id);
+  const special = { runs: data.runs && drawRuns, calibrated: data.calibrated && drawCalibrated };
   byId("question").value = q ? q.id : "decisions";
   for (const a of byId("questions").querySelectorAll("a")) {
-    a.dataset.id === (q || (id === "runs" && data.runs) ? id : "decisions") ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current");
+    a.dataset.id === (q || special[id] ? id : "decisions") ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current");
   }
   const article = byId("answer");
-  if (id === "runs" && data.runs) {
-    byId("question").value = "runs";
-    article.replaceChildren(...drawRuns(data.runs));
+  if (special[id]) {
+    byId("question").value = id;
+    article.replaceChildren(...special[id](data[id]));
     return;
   }
   if (!q) {
@@ -35,6 +36,7 @@ function drawQuestion() {
   row("figure", q.figure);
   row("how sure", `${VERDICTS[q.verdict]}, ${q.how_sure}`);
   row("break-even", q.flips);
+  row("calibrated", q.calibrated);
   row("again", el("code", {}, q.command));
   article.replaceChildren(
     el("h2", {}, q.title),
@@ -79,6 +81,36 @@ function drawRuns(runs) {
       ...letters.slice(1).map((l, i) => ({ name: `${l}/${letters[0]}`, numeric: true, text: (r) => value(r.ratios[i]), key: (r) => (r.ratios[i] ? r.ratios[i].y : null) })),
       ...(runs.refused ? [] : letters.slice(1).map((l, i) => ({ name: `ns/ns ${l}/${letters[0]}`, numeric: true, text: (r) => value(r.times[i]), key: (r) => (r.times[i] ? r.times[i].y : null) }))),
     ], runs.rows),
+  ].filter(Boolean);
+}
+
+/** Measured and calibrated figures, each column saying which it has. */
+function drawCalibrated(c) {
+  const ends = ([middle, lo, hi]) => `${number(middle)} [${interval(lo, hi)}]`;
+  const price = (name) => ({ name, numeric: true, text: (p) => ends(p[name]), key: (p) => p[name][0] });
+  const figure = (name) => ({ name: `a / b ${name}`, numeric: true, text: (r) => `${ratio(r[name].y)} [${interval(r[name].lo, r[name].hi, ratio)}]`, key: (r) => r[name].y });
+  const verdict = (name) => ({ name: `verdict ${name}`, text: (r) => VERDICTS[r[name].verdict], verdict: (r) => r[name].verdict });
+  const side = (s, name) => ({ name: `${s} ${name}`, numeric: true, text: (r) => number(r[name][s]), key: (r) => r[name][s] });
+  return [
+    el("h2", {}, "In the kernel's proportions"),
+    el("p", { class: "sentence" }, c.summary),
+    el("dl", {}, ...c.about.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
+    table("calibrated-points", "Comparisons as measured, and calibrated: with the kernel's prices in the model's place; ns a page", [
+      { name: "question", text: (r) => r.question, link: (r) => choose(r.question) },
+      { name: "comparison", text: (r) => r.comparison, long: true },
+      figure("measured"), figure("calibrated"), verdict("measured"), verdict("calibrated"),
+      { name: "what changes", text: (r) => r.changes, long: true },
+      side("a", "measured"), side("a", "calibrated"), side("b", "measured"), side("b", "calibrated"),
+      { name: "a is", text: (r) => r.place, id: true },
+    ], c.compared),
+    table("calibrated-prices", "What an entry or a fault costs the kernel and the model, ns", [
+      { name: "price", text: (p) => p.what, long: true },
+      price("kernel"), price("model"), price("added"),
+      { name: "the same cell beside the kernel / here", numeric: true, text: (p) => number(p.drift), key: (p) => p.drift },
+      { name: "from", text: (p) => p.from, id: true },
+    ], c.prices),
+    c.churn ? el("p", { class: "note" }, c.churn) : null,
+    el("ul", {}, ...c.others.map(([name, why]) => el("li", {}, `${name}: ${why}`))),
   ].filter(Boolean);
 }
 

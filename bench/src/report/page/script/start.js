@@ -1,7 +1,8 @@
 // Once, at the end.
 byId("machine").textContent = `${data.machine}; ${data.command}`;
 const entries = [{ id: "decisions", title: "Decisions", verdict: null },
-  ...(data.runs ? [{ id: "runs", title: "Runs side by side", verdict: null }] : []), ...data.questions];
+  ...(data.runs ? [{ id: "runs", title: "Runs side by side", verdict: null }] : []),
+  ...(data.calibrated ? [{ id: "calibrated", title: "In the kernel's proportions", verdict: null }] : []), ...data.questions];
 byId("questions").append(...entries.map((q) => el("li", {},
   el("a", { href: `#q=${encodeURIComponent(q.id)}`, "data-id": q.id, onclick: (e) => { e.preventDefault(); choose(q.id); } },
     q.verdict ? q.id.replaceAll("_", " ") : q.title,

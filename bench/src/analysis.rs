@@ -9,6 +9,7 @@ mod clean;
 mod group;
 mod harness;
 mod operations;
+mod split;
 
 use std::collections::BTreeMap;
 
@@ -108,8 +109,10 @@ pub(crate) struct Cell {
     pub(crate) rate: Option<Rate>,
     /// Stages, ns a page.
     pub(crate) stages: BTreeMap<&'static str, f64>,
-    /// The stages' sum against whole operations.
+    /// The stages' sum against `ns_per_page`.
     pub(crate) stages_of_whole: Option<f64>,
+    /// Blocks that were taken apart against whole ones; not under churn, where no two are of the same work.
+    pub(crate) apart_of_whole: Option<Interval>,
     /// Single operations.
     pub(crate) latency_ns: Option<Latency>,
     /// Exact counts of one sweep over fresh state.

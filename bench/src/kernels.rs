@@ -9,12 +9,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::results::LiveRow;
-use crate::stats::{Alternative, Estimate, estimate, sign_flip_max_t};
+use crate::stats::{Alternative, COUNTS_FROM, Estimate, estimate, sign_flip_max_t};
 
 /// How rare a false alarm is.
 pub(crate) const ALPHA: f64 = 0.05;
-/// Effects below this, in per cent, count as none.
-pub(crate) const PERCENT: f64 = 2.0;
 
 /// What is known of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -24,7 +22,7 @@ pub(crate) enum Verdict {
     Faster,
     /// It surely takes more.
     Slower,
-    /// The interval lies within [`PERCENT`] on both sides.
+    /// The interval lies within [`COUNTS_FROM`] on both sides.
     Same,
     /// Neither is sure.
     Unresolved,
@@ -82,7 +80,7 @@ pub(crate) fn compare(a: &[Vec<LiveRow>], b: &[Vec<LiveRow>]) -> Comparison {
 }
 
 fn verdict(ratio: &Estimate, p: f64) -> Verdict {
-    let near = 1.0 + PERCENT / 100.0;
+    let near = 1.0 + COUNTS_FROM / 100.0;
     match ratio.lo.zip(ratio.hi) {
         _ if p <= ALPHA && ratio.excludes(1.0) && ratio.value < 1.0 => Verdict::Faster,
         _ if p <= ALPHA && ratio.excludes(1.0) => Verdict::Slower,

@@ -36,6 +36,7 @@ use clap::Parser;
 
 /// Parses the arguments, dispatches, and says what went wrong on standard error.
 pub fn main() -> ExitCode {
+    os::process::writes_fail_instead_of_killing();
     let result = match cli::Cli::parse().command {
         cli::Command::Run(args) => cmd::run::run(&args),
         cli::Command::List(args) => cmd::list::run(&args),

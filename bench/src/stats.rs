@@ -24,6 +24,9 @@ mod two_samples;
 #[cfg(test)]
 mod coverage;
 
+/// Effects below this, in per cent, count as none, where a question says nothing else.
+pub const COUNTS_FROM: f64 = 2.0;
+
 pub use interval::{Interval, confidence, median_interval, ratio_interval};
 pub use launches::{Basis, Estimate, LEAST_LAUNCHES, estimate, launches_needed, log_ratio};
 pub use max_t::{Alternative, MaxT, sign_flip_max_t, sign_flip_max_t_with_gaps};

@@ -180,9 +180,10 @@ pub(crate) fn paragraph(text: &str, first: usize, later: usize) -> String {
 }
 
 /// Marks that stand beneath a table, in words. The others are in the JSON: most cells of small calls are near the clock.
-const MARKS: [(&str, &str); 5] = [
+const MARKS: [(&str, &str); 6] = [
     ("noisy", "too noisy, more than 30 % of the rounds disturbed"),
     ("unequal_dose", "more than 30 % of the rounds had unequal doses of churn"),
+    ("stages_off", "stages more than 5 % apart from the whole"),
     ("shared_cpus", "more threads than processors"),
     ("unpinned", "threads could not be kept on their processors"),
     ("clock_stepped", "the clock was steered while it timed"),

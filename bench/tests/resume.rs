@@ -203,6 +203,21 @@ fn a_full_disk_is_said_and_the_run_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_run_that_cannot_begin_leaves_a_folder_that_may_be_named_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "ulimit -f 0; exec '{}' run --profile smoke --filter '{CELLS}' --out mine",
+        env!("CARGO_BIN_EXE_walkbench")
+    );
+    let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("run.json: expected a file that can be written"), "{}", stderr(&output));
+    assert_eq!(fs::read_dir(folder.path().join("mine")).unwrap().count(), 0);
+    let output = start(folder.path(), "2").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
 fn what_cannot_be_gone_on_with_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let output = start(folder.path(), "2").output().unwrap();

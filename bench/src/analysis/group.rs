@@ -10,6 +10,7 @@ use super::churned;
 use super::clean::Rounds;
 use super::harness;
 use super::operations::latency;
+use super::split::{self, Split};
 use super::{Cell, Clean, GroupLines, GroupResult, LimitRow, Limits, PerPage, Rate};
 use crate::measure::limits::{LINE_ENTRIES, Limit};
 use crate::measure::matrix::Key;
@@ -17,8 +18,6 @@ use crate::measure::member::{LOOP, NOOP, What};
 use crate::record::{ChurnCost, Sample, Visit};
 use crate::stats::{Interval, Sorted, estimate, median_interval};
 
-/// Stages must sum to the whole within this.
-const STAGES_OFF: f64 = 0.05;
 /// A cell closer than this to the harness's own cost is marked.
 const NEAR: f64 = 20.0;
 
@@ -31,7 +30,7 @@ struct Launched<'a> {
 
 /// From one logarithm a launch to a ratio with an interval over launches: see [`estimate`]. A single launch has none of
 /// its own; then it is that of its rounds.
-fn over_launches(logs: &[f64], alone: impl FnOnce() -> Option<Interval>) -> Option<Interval> {
+pub(super) fn over_launches(logs: &[f64], alone: impl FnOnce() -> Option<Interval>) -> Option<Interval> {
     let e = estimate(logs)?;
     match (e.lo, e.hi) {
         (Some(lo), Some(hi)) => Some(Interval { median: e.value, lo, hi }),
@@ -164,30 +163,14 @@ impl Group<'_> {
             copy_by: self.lines.members.iter().find_map(|m| m.note.clone()),
         }
     }
-    /// Nanoseconds a page in each stage, the middle launch's.
-    fn stages(&self, name: &str) -> BTreeMap<&'static str, f64> {
-        let mut launches: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
-        for launch in &self.launched {
-            let mut rounds: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
-            for (stage, ns) in launch.staged.blocks(name).flatten() {
-                rounds.entry(stage).or_default().push(ns);
-            }
-            for (stage, values) in rounds {
-                launches.entry(stage).or_default().extend(median(values.into_iter()));
-            }
-        }
-        launches.into_iter().filter_map(|(stage, v)| Some((stage, median(v.into_iter())?))).collect()
-    }
-    /// The stages' sum over whole operations, both from the same launch, and its interval over launches.
-    fn stages_of_whole(&self, name: &str) -> Option<Interval> {
-        let ratio = |l: &Launched<'_>| {
-            let sum = median(l.staged.blocks(name).map(|block| block.iter().map(|(_, ns)| ns).sum()))?;
-            Some((sum / l.whole.ns_per_page(name)?.median).ln())
+    fn split(&self, name: &str) -> Split {
+        let launch = |l: &Launched<'_>| split::Launch {
+            apart: l.staged.blocks(name).collect(),
+            whole_ns: l.whole.ns_per_page(name).map(|i| i.median),
         };
-        let logs: Vec<f64> = self.launched.iter().filter_map(ratio).collect();
-        let middle = median(logs.iter().copied())?.exp();
-        // Too few launches for an interval: the value has to do.
-        over_launches(&logs, || Some(Interval { median: middle, lo: middle, hi: middle }))
+        let launches: Vec<split::Launch> = self.launched.iter().map(launch).collect();
+        let whole_ns = self.ns_per_page(name).map(|i| i.median);
+        whole_ns.map_or_else(Split::default, |ns| Split::new(&launches, ns, self.key.churn != "none"))
     }
     fn rounds(&self) -> Rounds {
         let mut all = Rounds::default();
@@ -226,9 +209,10 @@ impl Group<'_> {
             Interval { median: i.median * pages, lo: i.lo * pages, hi: i.hi * pages }
         });
         cell.rate = self.rate(name);
-        cell.stages = self.stages(name);
-        let stages_of_whole = self.stages_of_whole(name);
-        cell.stages_of_whole = stages_of_whole.map(|i| i.median);
+        let split = self.split(name);
+        cell.stages = split.stages;
+        cell.stages_of_whole = split.stages_of_whole;
+        cell.apart_of_whole = split.apart_of_whole;
         cell.latency_ns =
             latency(ends().filter_map(|m| m.operations.as_ref()).collect::<Vec<_>>().into_iter());
         cell.counts = ends().find(|m| !m.counts.is_empty()).map(|m| m.counts.clone()).unwrap_or_default();
@@ -251,12 +235,7 @@ impl Group<'_> {
             (ends().any(|m| m.lost_wishes > 0), "lost_wishes"),
             (ends().any(|m| m.hints_reported > 0), "hints_reported"),
         ];
-        // Under churn the rounds of stages met with other collisions than the whole ones: off is what is shown to be off.
-        let is_off = |i: Interval| {
-            (i.median - 1.0).abs() > STAGES_OFF && (i.lo > 1.0 + STAGES_OFF || i.hi < 1.0 - STAGES_OFF)
-        };
-        let is_off = name != NOOP && stages_of_whole.is_some_and(is_off);
-        let marks = [(is_off, "stages_off"), deviates[0], deviates[1]];
+        let marks = [(name != NOOP && split.is_off, "stages_off"), deviates[0], deviates[1]];
         self.mark(name, &mut cell, marks);
         cell
     }
@@ -298,7 +277,7 @@ fn rate(ns_per_page: f64, walkers: u32) -> Rate {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::measure::stages::Stages;
+    use crate::measure::stages::{Readings, Stages, TakenApart};
     use crate::record::{MemberEnd, Operations, Reading};
 
     const ID: &str = "dense_4k@2MiB/snapshot/512/none/1";
@@ -317,6 +296,7 @@ pub(super) mod tests {
             block_ns: ns * 1000,
             thread_ns: Vec::new(),
             stages: None,
+            apart: None,
             involuntary_switches: Some(0),
             stolen_ticks: None,
             churn: None,
@@ -412,6 +392,19 @@ pub(super) mod tests {
             assert!((cell.stages[stage] - ns as f64 / 1000.0).abs() < 1e-9, "{stage} {}", cell.stages[stage]);
         }
         assert!((cell.stages_of_whole.unwrap() - 1.0).abs() < 1e-9);
+        // Blocks that say how often the clock was read pay for that: here twice around each of five faults, too.
+        let readings = Readings { prepare: 10, walk: 15, fault: 5, retry: 0, consume: 10 };
+        let faulted = Stages { walk_ns: real.walk_ns + 15 * 400, fault_ns: 7000 + 5 * 400, ..read(real) };
+        let apart = TakenApart { whole_ns: faulted.sum(), readings };
+        samples[10] = Sample { apart: Some(apart), ..staged("map_order", 5, faulted) };
+        let cell = result_of(&samples, &[], ID).cells.remove(0);
+        let real_sum = (real.sum() + 7000) as f64;
+        for (stage, ns) in (Stages { fault_ns: 7000, ..real }).each() {
+            let expected = ns as f64 / real_sum * 100.0;
+            assert!((cell.stages[stage] - expected).abs() < 1e-9, "{stage} {}", cell.stages[stage]);
+        }
+        assert!((cell.apart_of_whole.unwrap().median - 1.07).abs() < 1e-9);
+        samples[10] = staged("map_order", 5, read(real));
         // Where noop was not taken apart the same way nothing is known of it.
         samples.pop();
         let cell = result_of(&samples, &[], ID).cells.remove(0);

@@ -11,12 +11,12 @@ use clap::Args;
 use serde_json::json;
 
 use crate::compare::differences;
-use crate::kernels::{self, ALPHA, Comparison, PERCENT, Verdict};
+use crate::kernels::{self, ALPHA, Comparison, Verdict};
 use crate::measure::machine::Machine;
 use crate::output::{self, Format};
 use crate::record::JSON_SCHEMA;
 use crate::results::{LiveRow, read_live};
-use crate::stats::{Estimate, LEAST_LAUNCHES};
+use crate::stats::{COUNTS_FROM, Estimate, LEAST_LAUNCHES};
 use crate::tables;
 
 /// Hold one kernel against another: `walkbench live` of both, taken in turns
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &KernelsArgs) -> Result<ExitCode> {
             "a": {"folder": args.a, "machine": machine},
             "b": {"folder": args.b, "machine": other},
             "alpha": ALPHA,
-            "percent": PERCENT,
+            "percent": COUNTS_FROM,
             "launches": names.len(),
             "rows": comparison.rows,
             "missing": comparison.missing,
@@ -147,7 +147,7 @@ fn text(comparison: &Comparison, machine: &Machine, nr_launches: usize) -> Strin
         tables::paragraph(
             &format!(
                 "{nr_launches} launches of each, in turns.{few} faster, slower: one test for all rows, p <= {ALPHA}, and an interval \
-                 that excludes 1; same: within {PERCENT} % on both sides; ?: neither, and the effect that so many launches \
+                 that excludes 1; same: within {COUNTS_FROM} % on both sides; ?: neither, and the effect that so many launches \
                  would have found four times out of five."
             ),
             0,

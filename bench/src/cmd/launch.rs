@@ -83,7 +83,6 @@ pub(crate) fn run() -> Result<ExitCode> {
     let order: Order = serde_json::from_str(&order)
         .context("`walkbench run` starts launches itself; expected its orders on standard input")?;
     process::die_with(order.parent).context("staying with the process that started this launch")?;
-    process::writes_fail_instead_of_killing();
     interrupt::listen()?;
     let samples = io::stdout().as_fd().try_clone_to_owned().context("standard output")?;
     Launcher::start(order, Lines::new(File::from(samples)))?.visit_all()
@@ -281,6 +280,7 @@ fn sample(launch: u32, group: &str, block: Block<'_>) -> Sample {
         block_ns: block.timing.ns,
         thread_ns: block.timing.thread_ns,
         stages: block.timing.stages,
+        apart: block.timing.apart,
         involuntary_switches: block.timing.observed.switches,
         stolen_ticks: block.stolen_ticks.filter(|n| *n > 0),
         churn,

@@ -171,6 +171,9 @@ impl<B: Backend> Member for BackendMember<B> {
             if let Some(stages) = lane.stages {
                 timing.stages.get_or_insert_default().add(&stages);
             }
+            if let Some(apart) = lane.apart {
+                timing.apart.get_or_insert_default().add(&apart);
+            }
             timing.collisions.add(&lane.collisions);
             timing.observed.add(observed);
         }

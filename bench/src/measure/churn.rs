@@ -454,6 +454,10 @@ mod tests {
         churning.ramp().unwrap();
         let before = churning.tally();
         thread::sleep(Duration::from_millis(300));
+        let begun = Instant::now();
+        while churning.tally().since(&before).events == 0 && begun.elapsed() < RAMP {
+            thread::yield_now();
+        }
         let achieved = churning.tally().since(&before);
         let report = churning.stop();
         // However busy the machine: late events are made up for, never skipped.

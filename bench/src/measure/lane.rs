@@ -20,7 +20,7 @@ use super::clock::Clock;
 use super::crew::Meeting;
 use super::member::{Plant, What};
 use super::scene::{Scene, Window};
-use super::stages::{Collisions, Parts, Stages, Walked};
+use super::stages::{Collisions, Parts, Readings, Stages, TakenApart, Walked};
 use super::timed::Timed;
 
 /// Operations longer than this are recorded as this: ten seconds.
@@ -56,6 +56,8 @@ pub(super) struct LaneTiming {
     pub(super) ns: u64,
     /// Where stages were timed.
     pub(super) stages: Option<Stages>,
+    /// Where stages were timed.
+    pub(super) apart: Option<TakenApart>,
     /// Collisions.
     pub(super) collisions: Collisions,
 }
@@ -154,12 +156,20 @@ impl<B: Backend> Lane<B> {
         let start = clock.now();
         match work.what {
             What::Stages => {
-                let (stages, collisions) = self.staged(share, work)?;
-                return Ok(LaneTiming { ns: stages.sum(), stages: Some(stages), collisions });
+                let (stages, apart, collisions) = self.staged(share, work)?;
+                let (stages, apart) = (Some(stages), Some(apart));
+                return Ok(LaneTiming { ns: stages.map_or(0, |s| s.sum()), stages, apart, collisions });
             }
             What::Parts => {
-                let stages = self.parts(share, work, &mut walked)?.stages();
-                return Ok(LaneTiming { ns: stages.sum(), stages: Some(stages), ..LaneTiming::default() });
+                let parts = self.parts(share, work, &mut walked)?;
+                let apart = TakenApart { whole_ns: parts.whole_ns, readings: Readings::default() };
+                let stages = parts.stages();
+                return Ok(LaneTiming {
+                    ns: stages.sum(),
+                    stages: Some(stages),
+                    apart: Some(apart),
+                    collisions: walked.collisions,
+                });
             }
             What::Call => self.calls(share, work)?,
             What::Operations => self.operations(share, work, &mut walked)?,
@@ -174,7 +184,7 @@ impl<B: Backend> Lane<B> {
             }
         }
         let ns = clock.span(start, clock.now());
-        Ok(LaneTiming { ns, stages: None, collisions: walked.collisions })
+        Ok(LaneTiming { ns, collisions: walked.collisions, ..LaneTiming::default() })
     }
 
     /// The calls, one after the other: the loop of everything that is timed as a whole.
@@ -258,7 +268,7 @@ impl<B: Backend> Lane<B> {
     }
 
     #[inline(never)]
-    fn staged(&mut self, share: &Share<'_>, work: &Work) -> Result<(Stages, Collisions), Errno> {
+    fn staged(&mut self, share: &Share<'_>, work: &Work) -> Result<(Stages, TakenApart, Collisions), Errno> {
         let tokens = work.churning.as_ref().map_or_else(Tokens::none, |churning| churning.tokens());
         // Arrays for no page: only to have something in its place meanwhile.
         let backend = std::mem::replace(&mut self.backend, B::new(0));
@@ -275,12 +285,15 @@ impl<B: Backend> Lane<B> {
             Ok(())
         };
         let done = all();
-        let ns_per_tick =
-            work.clock.span(start, work.clock.now()) as f64 / ticks.between(first, ticks.now()).max(1) as f64;
-        let (backend, stages, inside) = timed.finish();
+        let end = ticks.now();
+        let whole_ns = work.clock.span(start, work.clock.now());
+        let ns_per_tick = whole_ns as f64 / ticks.between(first, end).max(1) as f64;
+        let (backend, stages, readings, inside) = timed.finish();
         self.backend = backend;
         outside.add(&inside);
-        done.map(|()| (stages.scaled(ns_per_tick), outside))
+        let read_ns = ticks.cost_ns * ns_per_tick * readings.sum() as f64;
+        let apart = TakenApart { whole_ns: whole_ns.saturating_sub(read_ns as u64), readings };
+        done.map(|()| (stages.scaled(ns_per_tick), apart, outside))
     }
 
     /// The three blocks of [`Parts`], one after the other; the whole one, as ever, behind another member's.

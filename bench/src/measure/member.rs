@@ -16,7 +16,7 @@ use super::clock::Clock;
 use super::frames::Frames;
 use super::limits::{self, CopyWay, Limit, Slots};
 use super::scene::{Scene, Span, Window};
-use super::stages::{Collisions, Stages};
+use super::stages::{Collisions, Stages, TakenApart};
 use super::watch::{Observed, Watch};
 
 /// The backend that does nothing: what the loop around a call, the mirror and the harness cost by themselves.
@@ -94,6 +94,8 @@ pub(crate) struct Timing {
     pub(crate) thread_ns: Vec<u64>,
     /// Where stages are timed.
     pub(crate) stages: Option<Stages>,
+    /// Where stages are timed.
+    pub(crate) apart: Option<TakenApart>,
     /// What collisions did.
     pub(crate) collisions: Collisions,
     /// What the walkers met with.

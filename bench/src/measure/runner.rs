@@ -4,7 +4,8 @@
 //!   lasts [`Plan::block`]. Where one sweep takes much longer, and the range is uniform, a block walks a window of it, and
 //!   the next block the next window: between two visits to a window all of the range was walked, so that the caches are
 //!   as they would be. What a launch repeats is the round; ratios are taken within one.
-//! * Two rounds of three time whole operations, the third takes them apart: stages and single operations by turns.
+//! * Two rounds of three time whole operations, the third takes them apart: stages and single operations by turns. Stages
+//!   are told by difference where tables stay as they are, else by a chain of clock readings.
 //! * A round in which a member lost the processor against its will, or the hypervisor stole time, is void for all
 //!   members. It is recorded as it was; who reads the samples drops it.
 //! * With churn, its threads run from before the first block until after the last one; limits are measured before.
@@ -60,9 +61,6 @@ pub(crate) enum Mix {
 
 /// Every third round takes operations apart; the second one does, so that the shortest visit has one.
 const APART_EVERY: u32 = 3;
-/// Operations shorter than this are taken apart by difference, where their tables allow it: the clock's four readings
-/// would be more than a few per cent of them.
-const PARTS_BELOW_NS: u64 = 4000;
 /// Operations shorter than this are not timed singly but in batches of at least this.
 const BATCH_NS: u64 = 1000;
 /// Calls of a window at least.
@@ -79,15 +77,15 @@ const SLOWEST: u64 = 16;
 const CHURN_BLOCK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(40));
 
 impl Mix {
-    /// What round `round` times, of a member whose operations take `operation_ns` on such tables.
-    fn what(self, round: u32, operation_ns: u64, can_difference: bool) -> What {
+    /// What round `round` times, on tables where operations can be taken apart by difference or not.
+    fn what(self, round: u32, can_difference: bool) -> What {
         let launch = match self {
             Mix::Only(what) => return what,
             Mix::All { launch } => launch,
         };
         match round % APART_EVERY {
             1 if (round / APART_EVERY + launch) % 2 == 1 => What::Operations,
-            1 if can_difference && operation_ns < PARTS_BELOW_NS => What::Parts,
+            1 if can_difference => What::Parts,
             1 => What::Stages,
             _ => What::Whole,
         }
@@ -270,8 +268,6 @@ pub(crate) struct Session<'a> {
 struct Warm {
     /// Nanoseconds of a sweep, by one walker.
     sweep_ns: u64,
-    /// Nanoseconds of an operation.
-    operation_ns: u64,
     /// Operations to time together.
     batch: u64,
 }
@@ -383,7 +379,7 @@ impl Session<'_> {
             // Powers of two: launches agree on the length of a batch although they do not agree on the nanosecond.
             let batch = BATCH_NS.div_ceil(operation_ns).next_power_of_two();
             let sweep_ns = (timing.ns * of / walkers / u64::from(sweeps)).max(1);
-            warm[m] = Some(Warm { sweep_ns, operation_ns, batch });
+            warm[m] = Some(Warm { sweep_ns, batch });
         }
         Ok(warm)
     }
@@ -418,8 +414,8 @@ impl Session<'_> {
             report.rounds += 1;
             let mut order: Vec<(usize, What)> = Vec::new();
             for i in turns.round() {
-                let (m, Some(warm)) = (who[i], &warm[who[i]]) else { continue };
-                let what = self.plan.mix.what(nth, warm.operation_ns, can_difference);
+                let (m, Some(_)) = (who[i], &warm[who[i]]) else { continue };
+                let what = self.plan.mix.what(nth, can_difference);
                 let member = &self.members[m];
                 // Limits are whole or nothing. What is compared with nobody needs no more than the first rounds.
                 let takes_part = (member.is_backend() || matches!(what, What::Whole | What::Call))
@@ -551,14 +547,13 @@ mod tests {
     fn the_shortest_visit_has_whole_operations_and_takes_some_apart_by_turns() {
         let rounds = |launch| {
             let mix = Mix::All { launch };
-            (0..8).map(|r| mix.what(r, 100_000, true)).collect::<Vec<_>>()
+            (0..8).map(|r| mix.what(r, false)).collect::<Vec<_>>()
         };
         use What::*;
         assert_eq!(rounds(0), [Whole, Stages, Whole, Whole, Operations, Whole, Whole, Stages]);
         assert_eq!(rounds(1), [Whole, Operations, Whole, Whole, Stages, Whole, Whole, Operations]);
-        assert_eq!(Mix::All { launch: 0 }.what(1, 100, true), Parts);
-        assert_eq!(Mix::All { launch: 0 }.what(1, 100, false), Stages);
-        assert_eq!(Mix::Only(Call).what(1, 100, true), Call);
+        assert_eq!(Mix::All { launch: 0 }.what(1, true), Parts);
+        assert_eq!(Mix::Only(Call).what(1, true), Call);
     }
 
     #[test]

@@ -5,10 +5,16 @@ use walker::counters::{Count, Counters, Counts};
 use workloads::definition::find;
 use workloads::request::RequestKind;
 
+use std::sync::Arc;
+
 use super::backend_member::MakeMember;
+use super::churn::Churning;
 use super::clock::Clock;
 use super::matrix::group;
-use super::scene::Scene;
+use super::member::{NOOP, Turn, What};
+use super::runner::Stage;
+use super::scene::{Scene, Window};
+use super::watch::Watch;
 use workloads::definition::Point;
 
 /// The counts of every backend that can be asked this, each compared with the oracle.
@@ -64,4 +70,42 @@ fn a_prefetch_and_the_write_after_it_move_what_two_calls_move() {
         let of = |c: &Counts| c.get(Count::ArrayBytes);
         assert_eq!(of(b), of(r) + of(w), "{backend}");
     }
+}
+
+/// Blocks that are taken apart, under churn and where pages fault: their stages are what the block took, by another clock,
+/// however busy the machine.
+#[test]
+fn every_nanosecond_of_a_block_is_in_a_stage() {
+    let block_of = |id: &str, churn: Option<&str>| {
+        let (workload, request) = id.split_once('/').unwrap();
+        let churn = churn.map(|c| c.parse().unwrap());
+        let point = Point { size_bytes: 8 << 20, call_pages: 512, churn, walkers: 1 };
+        let group = group(find(workload).unwrap(), request.parse().unwrap(), point, &|_| true).unwrap();
+        let mut stage = Stage::new(group.recipe(1), None).unwrap();
+        let churning = stage.churn().unwrap().map(|(ground, spec)| {
+            let churning = Churning::start(&ground, spec, 1, &[]).unwrap();
+            churning.ramp().unwrap();
+            Arc::new(churning)
+        });
+        for backend in group.backends.iter().map(|b| b.id).filter(|b| *b != NOOP) {
+            let plain = MakeMember::plain(512, Clock::measure());
+            let make = MakeMember { retry: group.definition.retry, ..plain };
+            let mut member = backends::dispatch(backend, make).unwrap();
+            let sweeps = if churning.is_some() { 8 } else { 1 };
+            let turn = Turn {
+                what: What::Stages,
+                sweeps,
+                window: Window::WHOLE,
+                batch: 1,
+                counting: false,
+                churning: churning.clone(),
+            };
+            let timing = stage.block(member.as_mut(), turn, &mut Watch::without_counters()).unwrap().unwrap();
+            let (stages, apart) = (timing.stages.unwrap(), timing.apart.unwrap());
+            let of_whole = stages.sum() as f64 / apart.whole_ns as f64;
+            assert!((of_whole - 1.0).abs() < 0.05, "{id} {backend}: {of_whole}: {stages:?} {apart:?}");
+        }
+    };
+    block_of("absent_4k/fault_write", None);
+    block_of("dense_4k/snapshot", Some("zap-64KiB-o100-uniform-max-t1"));
 }

@@ -14,7 +14,7 @@ use walker::request::Request;
 use workloads::definition::Retry;
 
 use super::clock::{Clock, Time};
-use super::stages::{Collisions, Stages, Walked};
+use super::stages::{Collisions, Readings, Stages, Walked};
 
 /// Times faults, and counts what is walked in vain. What it costs a walk that does not fault is an addition a table.
 #[derive(Debug)]
@@ -64,9 +64,12 @@ pub(crate) struct Timed<B, T: Time, C> {
     last: T::Point,
     /// The last walk, of which it is not known yet whether it held.
     walk_ns: u64,
+    /// Readings inside it.
+    walk_readings: u64,
     /// It held, and the answer was consumed; what comes until the next reading is consume.
     held: bool,
     stages: Stages,
+    readings: Readings,
 }
 
 impl<B: Backend, T: Time, C: Counters + Send + 'static> Timed<B, T, C> {
@@ -75,11 +78,21 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Timed<B, T, C> {
         let walked = Walked { collisions: Collisions::default(), tokens };
         let faults = FaultClock { clock, entered: None, ns: 0, spans: 0, slots: 0, walked };
         let last = clock.now();
-        Timed { inner, clock, faults, last, walk_ns: 0, held: false, stages: Stages::default() }
+        Timed {
+            inner,
+            clock,
+            faults,
+            last,
+            walk_ns: 0,
+            walk_readings: 0,
+            held: false,
+            stages: Stages::default(),
+            readings: Readings::default(),
+        }
     }
-    /// The backend, what its stages took, and what collided inside its calls.
-    pub(crate) fn finish(self) -> (B, Stages, Collisions) {
-        (self.inner, self.stages, self.faults.walked.collisions)
+    /// The backend, what its stages took, how often the clock was read for that, and what collided inside its calls.
+    pub(crate) fn finish(self) -> (B, Stages, Readings, Collisions) {
+        (self.inner, self.stages, self.readings, self.faults.walked.collisions)
     }
     /// Nanoseconds since the last reading.
     #[inline(always)]
@@ -96,7 +109,9 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Timed<B, T, C> {
         let FaultClock { ns, spans, .. } = self.faults;
         // Of the two readings around a span of faults, one falls inside it and one outside.
         self.walk_ns = self.clock.net(self.clock.between(self.last, now).saturating_sub(ns), 1 + spans);
+        self.walk_readings = 1 + spans;
         self.stages.fault_ns += self.clock.net(ns, spans);
+        self.readings.fault += spans;
         (self.faults.ns, self.faults.spans) = (0, 0);
         self.last = now;
     }
@@ -109,23 +124,34 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Timed<B, T, C> {
         let ns = self.walk_ns * kept / self.faults.slots.max(1);
         self.stages.walk_ns += ns;
         self.walk_ns -= ns;
+        let readings = self.walk_readings * kept / self.faults.slots.max(1);
+        self.readings.walk += readings;
+        self.walk_readings -= readings;
         self.faults.slots -= kept;
     }
     /// The last walk was in vain.
     fn thrown_away(&mut self) {
         self.stages.retry_ns += std::mem::take(&mut self.walk_ns);
+        self.readings.retry += std::mem::take(&mut self.walk_readings);
         self.faults.walked.collisions.pages_in_vain += std::mem::take(&mut self.faults.slots);
     }
     /// An operation ends: what is not in a stage yet goes to consume, or to retry if it was given up.
     #[inline(always)]
     fn ends(&mut self) {
-        let ns = self.lap();
-        if std::mem::take(&mut self.held) {
-            self.stages.consume_ns += ns;
+        if self.held {
+            self.consumed();
         } else {
-            self.stages.retry_ns += ns;
+            self.stages.retry_ns += self.lap();
+            self.readings.retry += 1;
             self.thrown_away();
         }
+    }
+    /// An answer that held is in the device's table.
+    #[inline(always)]
+    fn consumed(&mut self) {
+        self.held = false;
+        self.stages.consume_ns += self.lap();
+        self.readings.consume += 1;
     }
 
     /// One operation, by the mirror's loop. One that the policy gives up is counted.
@@ -165,16 +191,18 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Backend for Timed<B, T, 
     #[inline]
     fn prepare<O: Counters>(&mut self, request: &Request<'_>, _: &mut O) {
         // The next piece of an operation that is mirrored in pieces.
-        if std::mem::take(&mut self.held) {
-            self.stages.consume_ns += self.lap();
+        if self.held {
+            self.consumed();
         }
         self.inner.prepare(request, &mut self.faults);
         self.stages.prepare_ns += self.lap();
+        self.readings.prepare += 1;
     }
     #[inline]
     fn refill<O: Counters>(&mut self, request: &Request<'_>, _: &mut O) {
         self.inner.refill(request, &mut self.faults);
         self.stages.retry_ns += self.lap();
+        self.readings.retry += 1;
         self.thrown_away();
     }
     #[inline]
@@ -201,8 +229,8 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Backend for Timed<B, T, 
     #[inline]
     fn read_begin<O: Counters>(&mut self, mm: &Mm, sub: &Subscription, _: &mut O) -> Result<u64, Errno> {
         // The next share of an operation.
-        if std::mem::take(&mut self.held) {
-            self.stages.consume_ns += self.lap();
+        if self.held {
+            self.consumed();
         }
         self.inner.read_begin(mm, sub, &mut self.faults)
     }
@@ -225,6 +253,7 @@ impl<B: Backend, T: Time, C: Counters + Send + 'static> Backend for Timed<B, T, 
         match programmed {
             Programmed::All | Programmed::Share => {
                 self.stages.walk_ns += std::mem::take(&mut self.walk_ns);
+                self.readings.walk += std::mem::take(&mut self.walk_readings);
                 self.faults.slots = 0;
                 self.held = true;
             }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::metric::Metric;
 use super::select::{CellId, Coordinate, Selector};
 use super::{Awaiting, Axis, Beside, Chart, Compare, Decision, Kind, Map, Question};
+use crate::stats::COUNTS_FROM;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,9 +87,6 @@ struct RawValues {
     values: BTreeMap<String, f64>,
 }
 
-/// Effects below this count as none where a question says nothing else.
-const PERCENT: f64 = 2.0;
-
 /// Reads a question. `cells` are the ids of all profiles, of which every selector must match some.
 ///
 /// # Errors
@@ -114,7 +112,7 @@ fn check(raw: Raw, cells: &[CellId]) -> Result<Question, String> {
     if raw.threads.is_empty() {
         return Err("threads: expected the argument's source".to_owned());
     }
-    let percent = raw.percent.unwrap_or(PERCENT);
+    let percent = raw.percent.unwrap_or(COUNTS_FROM);
     if !(percent > 0.0 && percent.is_finite()) {
         return Err(format!("percent = {percent}: expected a number above 0"));
     }

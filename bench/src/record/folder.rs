@@ -69,6 +69,11 @@ impl Folder {
             }
         }
     }
+    /// Takes the blocks' file away again, of a run that could not even begin: the folder may be named another time.
+    pub(crate) fn forget(self) {
+        // Whoever cannot remove it has been told already what is wrong with the folder.
+        let _ = fs::remove_file(self.path.join("samples.jsonl"));
+    }
     /// Drops what follows the first `whole_bytes` bytes of the blocks.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::measure::churn::{ChurnReport, Tally};
 use crate::measure::member::What;
-use crate::measure::stages::{Collisions, Stages};
+use crate::measure::stages::{Collisions, Stages, TakenApart};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,6 +84,9 @@ pub(crate) struct Sample {
     /// Its stages, where those were timed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stages: Option<Stages>,
+    /// What these operations took from end to end. Runs before 2026-11-30 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) apart: Option<TakenApart>,
     /// Involuntary context switches within the block; null if the kernel does not say.
     pub(crate) involuntary_switches: Option<u64>,
     /// Ticks (1/100 s) that the hypervisor stole from the processors of the block's round; on its last block.

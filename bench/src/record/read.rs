@@ -217,6 +217,7 @@ mod tests {
             block_ns: 1,
             thread_ns: Vec::new(),
             stages: None,
+            apart: None,
             involuntary_switches: None,
             stolen_ticks: None,
             churn: None,

@@ -5,10 +5,7 @@ use serde::Serialize;
 use super::Results;
 use crate::measure::visit::twin;
 use crate::questions::{CellId, Coordinate, Metric};
-use crate::stats::{Basis, Sorted};
-
-/// An effect below this counts nowhere, in per cent.
-const COUNTS_FROM: f64 = 2.0;
+use crate::stats::{Basis, COUNTS_FROM, Sorted};
 
 /// All twins of a run against the backends that they copy.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -108,6 +108,7 @@ impl Made {
                         block_ns,
                         thread_ns: Vec::new(),
                         stages,
+                        apart: None,
                         involuntary_switches: Some(0),
                         stolen_ticks: None,
                         churn,

@@ -80,7 +80,10 @@ impl Job {
             failures: Vec::new(),
             cells: Vec::new(),
         };
-        folder.run(&run)?;
+        if let Err(e) = folder.run(&run) {
+            folder.forget();
+            return Err(e);
+        }
         let reader = Reader::new(folder.path(), &run);
         Ok(Job { folder, run, lines: Vec::new(), selection, reader, groups, began: Instant::now() })
     }

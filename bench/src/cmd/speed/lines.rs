@@ -236,6 +236,7 @@ impl Duel {
                 block_ns: b.timing.ns,
                 thread_ns: Vec::new(),
                 stages: None,
+                apart: None,
                 involuntary_switches: b.timing.observed.switches,
                 stolen_ticks: b.stolen_ticks,
                 churn: None,

@@ -101,7 +101,8 @@ impl Backend for Known {
     }
 }
 
-/// Operations of [`Known`] over two tables: their stages, what collided, and the time that all took without readings.
+/// Operations of [`Known`] over two tables: their stages, what collided, and the time that all took without readings. Each
+/// reading is one of some stage, but for the first.
 fn operations(unit_ns: u64, nr: u64, collisions: u32, retry: Retry) -> (Stages, Collisions, u64) {
     let shape = ShapeSpec::Dense4k { run_pages: 1, memory: Memory::Tables };
     let built = shape.build(4 << 20, 1).unwrap();
@@ -119,7 +120,7 @@ fn operations(unit_ns: u64, nr: u64, collisions: u32, retry: Retry) -> (Stages, 
         timed.operation(&mirror, &request, retry, &mut seen).unwrap();
     }
     let took = NOW.get() - began;
-    let (_, stages, inside) = timed.finish();
+    let (_, stages, read, inside) = timed.finish();
     seen.add(&inside);
     let pieces = if retry.policy == RetryPolicy::Resumed { 2 } else { 1 };
     let tries = |attempts: u32| u64::from(collisions.min(attempts - 1)) + 1;
@@ -128,6 +129,8 @@ fn operations(unit_ns: u64, nr: u64, collisions: u32, retry: Retry) -> (Stages, 
     // each attempt; one behind each refill; one at the end of each operation.
     let refills = attempts - pieces * nr;
     readings.set(1 + pieces * nr + (pieces - 1) * nr + 3 * attempts + refills + nr);
+    assert_eq!(1 + read.sum(), readings.get());
+    assert_eq!((read.prepare, read.fault), (pieces * nr, attempts));
     drop(mirror);
     built.discard();
     (stages, seen, took - READING_NS * readings.get())

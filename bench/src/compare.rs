@@ -122,6 +122,9 @@ pub(crate) struct Claim {
     pub(crate) said: Vec<Said>,
     /// Whether they say the same.
     pub(crate) agreement: Agreement,
+    /// The largest of their figures in units of the smallest, less one, in per cent: what a day, or a minute, makes of a
+    /// ratio, which the launches of one run do not show. 0 for exact counts that agree; none with less than two figures.
+    pub(crate) drift_percent: Option<f64>,
 }
 
 /// How far runs say the same.
@@ -144,6 +147,14 @@ pub(crate) fn agreement(said: &[Said]) -> Agreement {
     if lo <= hi { Agreement::Agree } else { Agreement::Apart }
 }
 
+/// How far the figures of runs lie apart.
+fn drift_percent(said: &[Said]) -> Option<f64> {
+    let figures: Vec<f64> = said.iter().filter_map(|s| Some(s.effect?.ratio)).collect();
+    let (lo, hi) = figures.iter().fold((f64::INFINITY, 0.0), |(l, h): (f64, f64), r| (l.min(*r), h.max(*r)));
+    let drift = 100.0 * (hi / lo - 1.0);
+    (figures.len() > 1 && drift.is_finite()).then_some(drift)
+}
+
 /// Every comparison that any of the runs has, question by question.
 fn claims(answers: &[Vec<Answer>]) -> Vec<Claim> {
     let mut claims = Vec::new();
@@ -163,6 +174,7 @@ fn claims(answers: &[Vec<Answer>]) -> Vec<Claim> {
                 title: title.to_owned(),
                 is_made: i == 0 || question.decisions.iter().any(|d| d.by == title),
                 agreement: agreement(&said),
+                drift_percent: drift_percent(&said),
                 said,
             });
         }
@@ -307,6 +319,9 @@ mod tests {
             let claims = compare(&[at(a, quiet, 1), at(b, noise, 3)], "decode", &|_| true).claims;
             let claim = claims.iter().find(|c| c.question == "sticky_bits" && c.is_made).unwrap();
             assert_eq!(claim.agreement, expected, "{a} {b}: {:?}", claim.said);
+            let (drift, planted) =
+                (claim.drift_percent.unwrap(), 100.0 * (f64::max(a, b) / f64::min(a, b) - 1.0));
+            assert!((drift - planted).abs() < 3.0 + 2.0 * noise, "{a} {b}: {drift} % is not {planted} %");
         }
         let other = Made::new(&[(&format!("{AT}/map_order"), 2.0)]).results();
         let claims = compare(&[at(2.4, quiet, 1), other], "decode", &|_| true).claims;

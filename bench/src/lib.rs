@@ -13,6 +13,7 @@ mod gate;
 mod interrupt;
 mod kernels;
 mod live;
+mod marks;
 mod measure;
 mod oracle;
 mod os;

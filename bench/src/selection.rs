@@ -8,6 +8,18 @@ use crate::measure::matrix::{self, Group};
 use crate::questions::{CellId, Question, questions};
 use crate::record::Settings;
 
+/// Stands for every question that looks at cells.
+pub(crate) const ALL: &str = "all";
+
+/// Questions by id, with [`ALL`] spelled out: what a run records shall mean the same to a program with more of them.
+pub(crate) fn spelled_out(ids: &[String]) -> Vec<String> {
+    if ids.iter().any(|id| id == ALL) {
+        questions().iter().map(|q| q.id.clone()).collect()
+    } else {
+        ids.to_vec()
+    }
+}
+
 /// Cells whose id matches, and that some of the questions look at; all of them where nothing is said.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
@@ -25,7 +37,10 @@ impl Selection {
         for id in ids {
             let Some(question) = questions().iter().find(|q| q.id == *id) else {
                 let known: Vec<&str> = questions().iter().map(|q| q.id.as_str()).collect();
-                bail!("--question {id}: there is no such question; expected one of {}", known.join(", "));
+                bail!(
+                    "--question {id}: there is no such question; expected {ALL} or one of {}",
+                    known.join(", ")
+                );
             };
             found.push(question);
         }
@@ -98,8 +113,28 @@ mod tests {
         let both = cells(Some("/snapshot/"), &["sticky_bits"]).unwrap();
         assert!(!both.is_empty() && both.iter().all(|c| sticky.contains(c) && c.contains("/snapshot/")));
         let error = |filter, ids: &[&str]| cells(filter, ids).unwrap_err().to_string();
-        assert!(error(None, &["stickybits"]).contains("expected one of prefill"));
+        assert!(error(None, &["stickybits"]).contains("expected all or one of prefill"));
         assert!(error(Some("no_such"), &[]).contains("--filter no_such: matches no cell"));
         assert!(error(Some("/pfn_bits$"), &["sticky_bits"]).contains("that --question sticky_bits looks at"));
+    }
+
+    #[test]
+    fn all_questions_are_asked_by_one_word_and_what_they_leave_out_stays_out() {
+        let ids = |words: &[&str]| spelled_out(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        let each: Vec<String> = questions().iter().map(|q| q.id.clone()).collect();
+        assert_eq!(ids(&["mask"]), ["mask"]);
+        assert_eq!(ids(&["mask", ALL]), each);
+        let selection = Selection::new(None, &each).unwrap();
+        let of = |s: &Selection| -> usize {
+            s.groups(Profile::Full).unwrap().iter().map(|g| g.backends.len()).sum()
+        };
+        // A tenth of it or so: each is measured at every size all the same.
+        assert!(of(&selection) * 5 < of(&Selection::default()));
+        for q in questions() {
+            let one = Selection::new(None, std::slice::from_ref(&q.id)).unwrap();
+            let groups = one.groups(Profile::Full).unwrap();
+            let cells = groups.iter().flat_map(|g| g.backends.iter().map(|b| g.cell_id(b.id)));
+            assert!(cells.into_iter().all(|id| selection.wants(&id)), "{}", q.id);
+        }
     }
 }

@@ -190,11 +190,12 @@ fn by_claim(claims: &[Claim], nr_runs: usize) -> String {
     let (made, others): (Vec<&Claim>, Vec<&Claim>) = claims.iter().partition(|c| c.is_made);
     let table = |claims: &[&Claim]| {
         let header = ["claim".to_owned()].into_iter().chain((0..nr_runs).map(letter));
-        let mut table = tables::table(header.chain(["again".to_owned()]).collect());
+        let mut table = tables::table(header.chain(["drift", "again"].map(str::to_owned)).collect());
         for c in claims {
             let first = format!("{}: {}", c.question, c.title);
             let row = std::iter::once(first).chain(c.said.iter().map(said));
-            table.add_row(row.chain([c.agreement.words().to_owned()]));
+            let drift = c.drift_percent.map_or_else(|| "-".to_owned(), percent);
+            table.add_row(row.chain([drift, c.agreement.words().to_owned()]));
         }
         tables::lines(&table)
     };
@@ -215,8 +216,23 @@ fn counted(what: &str, claims: &[&Claim]) -> String {
     let verdicts = of(Agree) + of(Apart);
     let mut text = format!("{what}: {measured} in all runs, {verdicts} with the same verdict");
     text += &format!(", of these {} with intervals that overlap", of(Agree));
-    text += &format!("; {} resolved in some only, {} disagree\n", of(Unresolved), of(Disagree));
+    text += &format!("; {} resolved in some only, {} disagree", of(Unresolved), of(Disagree));
+    // What nothing is claimed of may be anywhere.
+    let is_same = |c: &&&Claim| matches!(c.agreement, Agree | Apart);
+    let mut drifts: Vec<(f64, &Claim)> =
+        claims.iter().filter(is_same).filter_map(|c| Some((c.drift_percent?, *c))).collect();
+    drifts.sort_by(|a, b| a.0.total_cmp(&b.0));
+    if let (Some((middle, _)), Some((most, claim))) = (drifts.get(drifts.len() / 2), drifts.last()) {
+        let (middle, most) = (percent(*middle), percent(*most));
+        text += &format!("; drift of those with the same verdict: {middle} in the middle, {most} at most");
+        text += &format!(" ({}: {})", claim.question, claim.title);
+    }
     tables::paragraph(&text, 0, 2) + "\n"
+}
+
+/// `4.9 %`
+fn percent(x: f64) -> String {
+    if x == 0.0 { "0 %".to_owned() } else { format!("{x:.1} %") }
 }
 
 /// `2.02 [2.00..2.03]`, with a sign before it where it is no difference
@@ -275,6 +291,13 @@ fn beneath(c: &Comparison, runs: &[Results], by: By) -> String {
             (
                 "agree".to_owned(),
                 "the same verdict, direction and winner, and intervals that overlap".to_owned(),
+            ),
+            (
+                "drift".to_owned(),
+                "the largest figure of the runs beyond the smallest: an interval over launches of one run holds what \
+                 differs between its launches, not what differs between runs. Where all runs have one verdict, the range \
+                 from the lowest end to the highest has it too"
+                    .to_owned(),
             ),
         ],
         By::Backend | By::Run => vec![(

@@ -14,7 +14,7 @@ use crate::measure::matrix;
 use crate::output::{self, Format};
 use crate::questions::{CellId, Question, questions};
 use crate::record::JSON_SCHEMA;
-use crate::selection::Selection;
+use crate::selection::{Selection, spelled_out};
 use crate::tables;
 
 /// List backends, workloads, questions or cells
@@ -23,6 +23,7 @@ use crate::tables;
 Examples:
   walkbench list backends
   walkbench list cells --profile smoke --filter /map_order$
+  walkbench list cells --profile full --question all     what `walkbench run --profile full` measures
   walkbench list workloads --format json | jq -r .workloads[].id")]
 pub(crate) struct ListArgs {
     /// Of what
@@ -36,6 +37,9 @@ pub(crate) struct ListArgs {
     /// Only cells whose id matches
     #[arg(long, value_name = "REGEX")]
     filter: Option<Regex>,
+    /// Only cells that this question looks at; again for more, `all` for all
+    #[arg(long = "question", value_name = "ID")]
+    questions: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -155,7 +159,8 @@ fn cells_of(question: &Question) -> serde_json::Value {
 }
 
 fn cells(args: &ListArgs, format: Format) -> Result<()> {
-    let groups = Selection::new(args.filter.as_ref(), &[])?.groups(args.profile.into())?;
+    let asked = spelled_out(&args.questions);
+    let groups = Selection::new(args.filter.as_ref(), &asked)?.groups(args.profile.into())?;
     if format == Format::Text {
         let each = groups.iter().flat_map(|g| g.backends.iter().map(|b| format!("{}\n", g.cell_id(b.id))));
         return output::print(&each.collect::<String>());

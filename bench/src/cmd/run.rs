@@ -36,16 +36,19 @@ Examples:
   walkbench run                                      the quick profile: what the questions look at
   walkbench run --profile smoke                      seconds: does everything work
   walkbench run --filter '^dense_4k@1GiB/.*/512/'    some cells; see `walkbench list cells`
+  walkbench run --profile full --question all --filter '@([0-9]+MiB|1GiB)/' --launches 6 --budget 1500
+                                                     what the questions look at, at every size up to 1 GiB
+  walkbench run --profile full --filter .            everything, also what no question looks at: days
   walkbench run --resume results/2026-11-21-epyc     go on with a run that ended early
   walkbench run --out /tmp/mine --format json | jq '.cells[] | {id, ns_per_page}'")]
 pub(crate) struct RunArgs {
-    /// How much; `quick`, where no filter and no question is given, measures what the questions look at
+    /// How much. Where no filter and no question is given, quick and full measure what the questions look at
     #[arg(long, value_enum, default_value_t = ProfileArg::Quick)]
     profile: ProfileArg,
     /// Only cells whose id, workload@size/request/call_pages/churn/walkers/backend, matches
     #[arg(long, value_name = "REGEX")]
     filter: Option<Regex>,
-    /// Only cells that this question looks at; again for more: see `walkbench list questions`
+    /// Only cells that this question looks at; again for more, `all` for all: see `walkbench list questions`
     #[arg(long = "question", value_name = "ID")]
     questions: Vec<String>,
     /// Decides tables, wishes and the order of turns
@@ -83,7 +86,7 @@ pub(crate) enum ProfileArg {
     Smoke,
     /// Under two minutes
     Quick,
-    /// Every size, as long as it takes
+    /// Every size and call size, as long as it takes
     Full,
 }
 

@@ -266,7 +266,10 @@ fn finding(question: &Question, compare: &Compare, results: &Results) -> Finding
             (points.collect(), Vec::new())
         }
     };
-    let headline = points.iter().find(|p| is_headline(compare, p)).or(points.first()).cloned();
+    // Results that never asked for its place may answer at another one. Those that did, and have no figure there, have no
+    // answer: one of another place would pass for it.
+    let other = points.first().filter(|_| !has_place(question, compare, results));
+    let headline = points.iter().find(|p| is_headline(compare, p)).or(other).cloned();
     let points = along(compare, headline.as_ref(), points);
     let break_even = compare.axis.as_ref().and_then(|axis| break_even(axis, compare.level, &points));
     let verdict = headline.as_ref().map_or(Verdict::NotMeasured, |p| p.verdict);
@@ -280,6 +283,12 @@ fn finding(question: &Question, compare: &Compare, results: &Results) -> Finding
         break_even,
         rankings,
     }
+}
+
+/// Whether results have the cell of side a at the comparison's own place, with or without a figure.
+pub(super) fn has_place(question: &Question, compare: &Compare, results: &Results) -> bool {
+    let mut cells = results.cells.keys().filter(|c| question.cells.matches(c) && compare.a.matches(c));
+    cells.any(|c| compare.is_headline(c))
 }
 
 fn is_headline(compare: &Compare, point: &Point) -> bool {

@@ -17,6 +17,14 @@ pub(super) fn answer(
     let missing =
         if missing.is_empty() { String::new() } else { format!(" Not there yet: {}.", missing.join("; ")) };
     let Some(finding) = first else { return format!("Not measured.{missing}") };
+    let is_there =
+        || question.compares.first().is_some_and(|c| super::answer::has_place(question, c, results));
+    if finding.headline.is_none() && is_there() {
+        return format!(
+            "Not measured: what these results hold of its place has no undisturbed figure on both sides; {command} tries \
+             again.{missing}"
+        );
+    }
     if finding.headline.is_none() {
         return format!("Not measured: these results hold none of its cells; {command} does.{missing}");
     }

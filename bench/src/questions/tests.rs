@@ -39,6 +39,22 @@ fn a_question_wants_both_sides_of_what_it_compares() {
 }
 
 #[test]
+fn a_run_of_more_sizes_answers_at_the_same_places() {
+    let cells = cells();
+    for q in questions() {
+        for c in &q.compares {
+            let is_side = |cell: &&CellId| q.cells.matches(cell) && c.a.matches(cell) && c.is_headline(cell);
+            let mut places: Vec<String> = cells.iter().filter(is_side).map(ToString::to_string).collect();
+            if c.kind == Kind::Rank {
+                places.iter_mut().for_each(|p| p.truncate(p.rfind('/').unwrap()));
+                places.dedup();
+            }
+            assert_eq!(places.len(), 1, "{}, {}: {places:?}", q.id, c.title);
+        }
+    }
+}
+
+#[test]
 fn nothing_that_a_question_awaits_is_there() {
     use clap::CommandFactory;
     let commands = crate::cli::Cli::command();

@@ -11,17 +11,25 @@ const ROWS: usize = 16;
 pub(crate) fn answers(answers: &[Answer]) -> String {
     let mut text = String::new();
     let mut open = Vec::new();
+    let mut marks: Vec<&str> = Vec::new();
     for (question, answer) in questions().iter().zip(answers) {
         if answer.verdict == Verdict::NotMeasured {
             open.push(question.id.as_str());
         } else {
             text += &one(question, answer);
+            let of_curves = question.compares.iter().zip(&answer.findings).filter(|(c, _)| c.axis.is_some());
+            marks.extend(of_curves.flat_map(|(_, f)| &f.points).flat_map(|p| &p.marks).map(String::as_str));
             text.push('\n');
         }
     }
     if !text.is_empty() {
         text += "differs    the interval lies beyond what does not count; same: it lies within that\n\
                  interval   95 % or more for the median over launches, whatever their distribution, from six on\n";
+        let explained = crate::marks::explained(marks.iter().copied());
+        let width = explained.iter().map(|(mark, _)| mark.len() + 2).max().unwrap_or(0).max(11);
+        for (mark, words) in explained {
+            text += &tables::wrap(&format!("{mark:<width$}"), &" ".repeat(width), words);
+        }
     }
     if !open.is_empty() {
         text += &format!("{}\n", tables::paragraph(&format!("not measured: {}", open.join(", ")), 0, 2));

@@ -94,7 +94,9 @@ fn data(report: &Report<'_>) -> Value {
     let mut backends: Vec<String> = ids.iter().map(|c| c.get(Coordinate::Backend).to_owned()).collect();
     backends.sort_by_key(|b| (registry_order(b), b.clone()));
     backends.dedup();
+    let marks: Vec<&str> = results.cells.values().flat_map(|c| &c.marks).map(String::as_str).collect();
     json!({
+        "marks": crate::marks::explained(marks.iter().copied()),
         "machine": plain(&results.run.machine.line()),
         "command": plain(&output::command(&results.run.command)),
         "facts": markdown::facts(report),

@@ -45,6 +45,23 @@ fn a_difference_that_may_be_too_small_to_count_is_no_claim_and_its_direction_is_
 }
 
 #[test]
+fn an_answer_moves_to_another_place_only_where_its_own_was_not_asked_for() {
+    let elsewhere = ["sticky_flags", "map_order"].map(|b| format!("dense_4k@2MiB/snapshot/512/none/1/{b}"));
+    let mut results = Made::new(&[(&elsewhere[0], 2.4), (&elsewhere[1], 2.0)]).results();
+    let question = questions().iter().find(|q| q.id == "sticky_bits").unwrap();
+    let moved = answer(question, &results);
+    assert!(moved.resolved && moved.answer.contains("dense_4k@2MiB"), "{}", moved.answer);
+    // Asked for, and every block of it disturbed.
+    for backend in ["sticky_flags", "map_order"] {
+        let cell = CellId::parse(&format!("{AT}/{backend}")).unwrap();
+        results.cells.insert(cell, crate::results::CellFacts::default());
+    }
+    let open = answer(question, &results);
+    assert_eq!((open.verdict, open.effect), (Verdict::NotMeasured, None), "{}", open.answer);
+    assert!(open.answer.contains("no undisturbed figure"), "{}", open.answer);
+}
+
+#[test]
 fn the_same_twice_is_never_a_difference() {
     let mut errors = Vec::new();
     for seed in 0..40 {

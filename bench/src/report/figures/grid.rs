@@ -86,12 +86,12 @@ impl Maker<'_> {
         if let Some((body, left_out)) = matrix(&points, &[Coordinate::Size], unit) {
             self.push("The same by footprint", &place(&head, Some(Coordinate::Size)), body, left_out);
         }
-        self.figures.extend(overview(self.results, &self.question.id, self.figures.len() + 1));
+        self.figures.extend(overview(self.results, &head, &self.question.id, self.figures.len() + 1));
     }
 }
 
 /// Every design on every workload that was measured with 512 pages a call, undisturbed.
-fn overview(results: &Results, question: &str, number: usize) -> Option<Figure> {
+fn overview(results: &Results, head: &CellId, question: &str, number: usize) -> Option<Figure> {
     let is_shown = |c: &CellId| {
         c.get(Coordinate::Request) == "snapshot"
             && c.get(Coordinate::CallPages) == "512"
@@ -100,26 +100,32 @@ fn overview(results: &Results, question: &str, number: usize) -> Option<Figure> 
             && walker::backends::find(c.get(Coordinate::Backend))
                 .is_none_or(|b| b.kind != BackendKind::Control)
     };
-    // The smallest size of each workload: all have one that a cache holds.
-    let mut smallest: BTreeMap<&str, u64> = BTreeMap::new();
-    let size = |c: &CellId| workloads::definition::parse_size(c.get(Coordinate::Size));
+    // The headline's size where a workload has it, so that rows are of one size as far as they can be and a run of more
+    // sizes shows the same; else its smallest, which a cache holds.
+    let size = |c: &CellId| workloads::definition::parse_size(c.get(Coordinate::Size)).unwrap_or(u64::MAX);
+    let preferred = size(head);
+    let rank = |bytes: u64| (bytes != preferred, bytes);
+    let mut chosen: BTreeMap<&str, u64> = BTreeMap::new();
     for cell in results.cells.keys().filter(|c| is_shown(c)) {
-        let at = smallest.entry(cell.get(Coordinate::Workload)).or_insert(u64::MAX);
-        *at = size(cell).unwrap_or(u64::MAX).min(*at);
+        let at = chosen.entry(cell.get(Coordinate::Workload)).or_insert(u64::MAX);
+        *at = std::cmp::min_by_key(*at, size(cell), |bytes| rank(*bytes));
     }
     let of = |(cell, facts): (&CellId, &crate::results::CellFacts)| {
         let value = measured(facts.x_decode, facts.nr_launches)?;
         Some((cell.clone(), value.y, plain(&cell.to_string())))
     };
-    let is_smallest = |c: &CellId| size(c) == smallest.get(c.get(Coordinate::Workload)).copied();
-    let cells = results.cells.iter().filter(|(c, _)| is_shown(c) && is_smallest(c));
+    let is_chosen = |c: &CellId| chosen.get(c.get(Coordinate::Workload)) == Some(&size(c));
+    let cells = results.cells.iter().filter(|(c, _)| is_shown(c) && is_chosen(c));
     let points: Vec<_> = cells.filter_map(of).collect();
     let (body, left_out) = matrix(&points, &[Coordinate::Workload], "times the decode limit".to_owned())?;
     let Body::Grid(grid) = body else { return None };
     (grid.rows.len() > 1).then(|| Figure {
         id: format!("{question}-{number}"),
         title: "Every design on every shape".to_owned(),
-        place: "snapshot, 512 pages a call, the smallest size of each".to_owned(),
+        place: format!(
+            "snapshot, 512 pages a call, {}, or the smallest size of what has no such",
+            plain(head.get(Coordinate::Size))
+        ),
         body: Body::Grid(grid),
         left_out,
     })

@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::colors::colormaps::{ColorMap, ViridisRGB};
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::theme::{INK, WIDTH, anchored, colour, cut, text_px};
+use super::theme::{INK, WIDTH, anchored, colour, cut, ink_on, text_px};
 use super::{Area, Drawn};
 use crate::report::figure::{Field, Grid};
 
@@ -38,8 +38,9 @@ fn is_upright(g: &Grid) -> bool {
 }
 
 fn above(g: &Grid) -> u32 {
-    let longest = g.columns.iter().map(|c| text_px(c, 12)).max().unwrap_or(0);
-    20 + if is_upright(g) { longest.min(160) + 10 } else { 20 }
+    // What `text_px` says is generous, which beside a name is room to breathe and above one is a hole.
+    let longest = g.columns.iter().map(|c| text_px(c, 11)).max().unwrap_or(0);
+    20 + if is_upright(g) { longest.min(160) + 4 } else { 20 }
 }
 
 /// Names that colour fields, in the order of their first field.
@@ -137,9 +138,7 @@ fn field(area: &Area<'_>, corners: [(i32, i32); 2], f: &Field, fill: RGBColor) -
         return Ok(());
     }
     let (middle, top) = (x0 + width / 2, y0 + (height - LINE as i32 * (lines.len() as i32 - 1)) / 2);
-    let (r, g, b) = fill.rgb();
-    let is_light = 0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b) > 150.0;
-    let ink = if is_light { BLACK } else { WHITE };
+    let ink = ink_on(fill);
     for (i, line) in lines.iter().enumerate() {
         let y = top + i as i32 * LINE as i32;
         if f.is_hatched {

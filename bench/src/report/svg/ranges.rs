@@ -3,13 +3,15 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::theme::{INK, WIDTH, anchored, colour, lines, text, value};
+use super::theme::{INK, WIDTH, anchored, colour, cut, lines, ratio, text};
 use super::{Area, Axis, Drawn, whisker};
 use crate::report::figure::Ranges;
 
-/// Of a row with names of one line or of two.
+/// Of a row with a name of one line, and of each further line.
 const ROW: u32 = 22;
-const TALL: u32 = 36;
+const LINE: u32 = 14;
+/// Lines of a name at most.
+const LINES: usize = 3;
 /// The axis below.
 const BELOW: u32 = 46;
 /// Right of the plot: the figures.
@@ -19,9 +21,19 @@ fn left(r: &Ranges) -> u32 {
     if r.is_bars { 170 } else { 300 }
 }
 
+/// A name in the lines that it gets; what does not fit them is cut, and seen to be.
+fn name(r: &Ranges, name: &str) -> Vec<String> {
+    let mut name = lines(name, 12, left(r) - 16);
+    if name.len() > LINES {
+        let rest = name.split_off(LINES - 1).join(" ");
+        name.push(cut(&rest, 12, left(r) - 16));
+    }
+    name
+}
+
 fn row_height(r: &Ranges) -> u32 {
-    let is_tall = r.rows.iter().any(|row| lines(&row.name, 12, left(r) - 16).len() > 1);
-    if is_tall { TALL } else { ROW }
+    let most = r.rows.iter().map(|row| name(r, &row.name).len() as u32).max().unwrap_or(1);
+    ROW + (most - 1) * LINE
 }
 
 pub(super) fn height(r: &Ranges) -> u32 {
@@ -79,15 +91,14 @@ pub(super) fn draw(area: &Area<'_>, r: &Ranges) -> Drawn {
             chart.draw_series([Circle::new((at, y), 4, style)])?;
         }
         let middle = 8 + (i as u32 * row_height + row_height / 2) as i32;
-        let mut name = lines(&row.name, 12, left - 16);
-        name.truncate(2);
+        let name = name(r, &row.name);
         for (j, line) in name.iter().enumerate() {
-            let y = middle + 15 * j as i32 - 15 * (name.len() as i32 - 1) / 2;
+            let y = middle + LINE as i32 * j as i32 - LINE as i32 * (name.len() as i32 - 1) / 2;
             let style = anchored(12, INK, HPos::Right, VPos::Center);
             area.draw(&Text::new(line.clone(), (left as i32 - 8, y), style))?;
         }
         let style = anchored(12, INK, HPos::Right, VPos::Center);
-        area.draw(&Text::new(value(&v), (WIDTH as i32 - 8, middle), style))?;
+        area.draw(&Text::new(ratio(v.y), (WIDTH as i32 - 8, middle), style))?;
     }
     Ok(())
 }

@@ -26,7 +26,11 @@ function domain(values, ends, isLog) {
   let lo = Math.min(...values), hi = Math.max(...values);
   const [least, most] = isLog ? [lo / 8, hi * 8] : [lo - 2 * (hi - lo || hi), hi + 2 * (hi - lo || hi)];
   for (const e of ends) { lo = Math.min(lo, Math.max(e, least)); hi = Math.max(hi, Math.min(e, most)); }
-  if (isLog) { const pad = Math.max(1.04, Math.pow(hi / lo, 0.05)); return [lo / pad, hi * pad]; }
+  if (isLog) {
+    // A curve that is flat still has a height, and a tick above and below it.
+    const flat = Math.sqrt(Math.max(1, 1.3 / (hi / lo))), pad = Math.pow(flat * flat * hi / lo, 0.05);
+    return [lo / flat / pad, hi * flat * pad];
+  }
   const pad = 0.05 * (hi - lo || Math.abs(hi) || 1);
   return [lo >= 0 ? 0 : lo - pad, hi + pad];
 }
@@ -43,6 +47,26 @@ function thin(ticks, at, room) {
     end = px + half;
     return true;
   });
+}
+
+/** Words in so many lines of so many letters; what does not fit them is cut, and seen to be. */
+function folded(text, letters, most) {
+  const lines = [];
+  for (const word of text.split(" ")) {
+    const last = lines.length - 1;
+    if (last >= 0 && lines[last].length + 1 + word.length <= letters) lines[last] += ` ${word}`;
+    else lines.push(word);
+  }
+  const kept = lines.slice(0, most);
+  if (lines.length > most) kept[most - 1] += ` ${lines.slice(most).join(" ")}`;
+  return kept.map((l) => (l.length > letters ? `${l.slice(0, Math.max(1, letters - 1))}\u2026` : l));
+}
+
+/** Black or white, whichever is read more easily on this (the contrast of WCAG). */
+function inkOn(colour) {
+  const linear = (c) => (c <= 10.31 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+  const { r, g, b } = d3.rgb(colour);
+  return 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b) > 0.179 ? "#000" : "#fff";
 }
 
 function swatches(names, colour, symbol) {

@@ -132,7 +132,7 @@ function drawCells() {
     { name: "launches", numeric: true, text: (i) => `${column("launches")(i) || 0}`, key: (i) => column("launches")(i) },
     { name: "marks", text: (i) => cells.marks[i] || "", long: true },
     { name: "error", text: (i) => cells.errors[i] || "", long: true },
-  ], all));
+  ], all), marks());
 }
 
 function bars(f, m) {

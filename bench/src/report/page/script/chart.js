@@ -70,14 +70,15 @@ function ranges(f) {
   const rows = f.rows.map((r, i) => ({ ...r, key: `${i}` }));
   const left = Math.min(f.is_bars ? 150 : 280, width() * 0.45);
   const fits = Math.floor(left / 6.4);
-  // Names are cut where they do not fit, and whole in the tip and in the table.
-  const name = (i) => { const n = f.rows[i].name; return n.length > fits ? `${n.slice(0, fits - 1)}\u2026` : n; };
+  // Names are cut where three lines do not hold them, and whole in the tip and in the table.
+  const named = f.rows.map((r) => folded(r.name, fits, 3));
+  const tall = Math.max(1, ...named.map((n) => n.length));
   const says = (r) => `${r.name}\n${ratio(r.y)}${r.lo !== null ? ` [${interval(r.lo, r.hi, ratio)}]` : ", no interval"}\n${r.note}`;
   const least = f.percent === null ? null : 1 + f.percent / 100;
   return [el("p", { class: "note" }, `across: ${f.x.label}, logarithmic${least ? `; grey: less than ${f.percent} % apart` : ""}`), Plot.plot({
-    width: width(), height: 50 + 26 * rows.length, marginLeft: left, marginRight: 56, marginTop: 8, marginBottom: 32,
+    width: width(), height: 50 + (12 + 14 * tall) * rows.length, marginLeft: left, marginRight: 56, marginTop: 8, marginBottom: 32,
     x: { type: "log", domain: x, axis: null },
-    y: { label: null, domain: rows.map((r) => r.key), tickFormat: (k) => name(Number(k)), tickSize: 0 },
+    y: { label: null, domain: rows.map((r) => r.key), tickFormat: (k) => named[Number(k)].join("\n"), tickSize: 0 },
     marks: [
       ...axis("x", true, x, width() - left - 56),
       least ? Plot.rectX([1], { x1: Math.max(x[0], 1 / least), x2: Math.min(x[1], least), fill: "currentColor", fillOpacity: 0.12 }) : null,
@@ -99,7 +100,7 @@ function grid(f) {
   const [lo, hi] = [Math.min(...values), Math.max(...values)];
   const share = (v) => (hi <= lo ? 0 : f.is_log ? Math.log(v / lo) / Math.log(hi / lo) : (v - lo) / (hi - lo));
   const fill = (x) => (x.value !== null ? d3.interpolateViridis(share(x.value)) : PALETTE[names.indexOf(x.name) % PALETTE.length]);
-  const ink = (x) => (d3.lab(fill(x)).l > 60 ? "#000" : "#fff");
+  const ink = (x) => inkOn(fill(x));
   const longest = Math.max(...f.rows.map((r) => r.length)) * 6.6 + 12;
   const left = Math.min(longest, width() * 0.42);
   const fits = Math.floor((left - 10) / 6.4);

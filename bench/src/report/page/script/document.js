@@ -1,7 +1,7 @@
 // The data, the document and the address. Everything from the data goes into the document as text, never as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const STAGES = ["prepare", "walk", "fault", "retry", "consume"];
-const PALETTE = ["#3b7dd8", "#d9730d", "#2e9e5b", "#c94f9c", "#8a63d2", "#1b9aaa", "#a8821a", "#d64541", "#7a8290"];
+const PALETTE = ["#638aff", "#ef6b13", "#31a876", "#ab3597", "#7343de", "#06a2c6", "#a35f00", "#ad4459", "#7a8290"];
 const STAGE_COLOURS = [PALETTE[6], PALETTE[0], PALETTE[7], PALETTE[8], PALETTE[2]];
 const SYMBOLS = ["circle", "square", "triangle", "diamond", "star", "wye"];
 const VERDICTS = { differs: "differs", same: "same", unresolved: "not resolved", not_measured: "not measured" };

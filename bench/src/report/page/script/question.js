@@ -55,10 +55,17 @@ function drawQuestion() {
       { name: "b is", numeric: true, text: (p) => number(p.bv), key: (p) => p.bv },
       { name: "unit", text: (p) => p.unit },
       { name: "launches", numeric: true, text: (p) => (p.launches ? `${p.launches}` : "exact"), key: (p) => p.launches },
+      { name: "marks", text: (p) => p.marks.join(", "), long: true },
       { name: "a", text: (p) => p.a, id: true },
       { name: "b", text: (p) => p.b || "", id: true },
-      { name: "marks", text: (p) => p.marks.join(", "), long: true },
-    ], q.points));
+    ], q.points),
+    marks());
+}
+
+/** What the words in a column of marks mean. */
+function marks() {
+  return data.marks.length === 0 ? "" : el("details", { class: "note" }, el("summary", {}, "What the marks mean"),
+    el("dl", {}, ...data.marks.flatMap(([mark, words]) => [el("dt", {}, mark), el("dd", {}, words)])));
 }
 
 /** Several runs side by side. */

@@ -48,6 +48,8 @@ pub(crate) enum Source {
     PopulateWrite,
     /// A program writes a byte to each page.
     Touch,
+    /// MADV_DONTNEED: what a fault brought goes.
+    DontNeed,
     /// test_hmm's device.
     HmmDmirror,
     /// hmm_range_fault as a snapshot, through the device of scripts/kernel/module.
@@ -66,12 +68,13 @@ impl Source {
     }
 }
 
-/// Whether the source only looks.
+/// Whether the source looks, brings pages, or takes them away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stage {
     Snapshot,
     Fault,
+    Zap,
 }
 
 /// What is measured: a row.
@@ -147,6 +150,14 @@ pub(crate) fn cases() -> Vec<Case> {
             cases.extend(calls.iter().map(|n| Case { call_pages: *n, ..case(*source, shape, Stage::Fault) }));
         }
     }
+    for shape in [Shape::Dense4k, Shape::Dense2m] {
+        cases.push(case(DontNeed, shape, Stage::Zap));
+    }
+    // What is there already, with a wish to write it.
+    let calls = CALL_PAGES.iter();
+    cases.extend(
+        calls.map(|n| Case { call_pages: *n, ..case(HmmRangeFaultWrite, Shape::Dense4k, Stage::Fault) }),
+    );
     cases.push(case(HmmDmirror, Shape::Dense4k, Stage::Snapshot));
     cases.push(case(HmmDmirror, Shape::AfterFork, Stage::Fault));
     cases
@@ -166,7 +177,7 @@ fn one(case: &Case, bytes: usize, clock: Clock) -> io::Result<Figure> {
     if case.source == Source::HmmDmirror {
         return Err(device("/dev/hmm_dmirror0", "test_hmm is not loaded"));
     }
-    let mapping = Arc::new(Mapping::new(bytes)?);
+    let mapping = Arc::new(case.shape.mapping(bytes)?);
     let rounds = if case.stage == Stage::Snapshot { SNAPSHOTS } else { FAULTS };
     let mut asks = Asks::new(case, &mapping, 1 + rounds)?;
     let mut ns = Vec::with_capacity(1 + rounds);
@@ -174,7 +185,7 @@ fn one(case: &Case, bytes: usize, clock: Clock) -> io::Result<Figure> {
     let mut churning: Option<Churning> = None;
     while ns.len() <= rounds {
         // A snapshot changes nothing: what was made once serves them all. What a fault changed is made anew.
-        if prepared.is_none() || case.stage == Stage::Fault {
+        if prepared.is_none() || case.stage != Stage::Snapshot {
             drop(prepared.take());
             prepared = Some(case.shape.make(&mapping)?);
             if !case.churn.is_none() && churning.is_none() {
@@ -250,6 +261,7 @@ impl<'a> Asks<'a> {
             Source::PopulateRead => self.mapping.advise(all, Advice::PopulateRead)?,
             Source::PopulateWrite => self.mapping.advise(all, Advice::PopulateWrite)?,
             Source::Touch => self.mapping.write(1),
+            Source::DontNeed => self.mapping.advise(all, Advice::DontNeed)?,
             Source::HmmDmirror
             | Source::HmmRangeFault
             | Source::HmmRangeFaultRead

@@ -3,6 +3,7 @@
 pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod counters;
+pub(crate) mod dmirror;
 pub(crate) mod hmm;
 pub(crate) mod mapping;
 pub(crate) mod pinning;

@@ -2,9 +2,10 @@
 //!
 //! `one_case BACKEND CASE ROUNDS [PAGES]`, with the cases of the table in `scripts/instructions.sh`. A round is the API call
 //! over the whole range, or with PAGES whole operations of so many pages (prepare, locks, call, consume) over all of it;
-//! whatever puts the tables back is done in every round too, and in rounds of its own under the case's name with `_reset`,
-//! so that a difference of counts leaves the call alone. `one_case designs` lists the backends.
+//! of a case `zap_*` it is MADV_DONTNEED of the whole range. It runs inside of [`counted`], by whose name callgrind knows
+//! what to count; what makes the memory and puts it back runs outside. `one_case designs` lists the backends.
 
+use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::Arc;
 use walker::addr::{PageRange, VirtAddr};
@@ -24,6 +25,12 @@ use walker::request::{Request, Wish};
 /// 16 MiB: small enough for valgrind.
 const PAGES: u64 = 4096;
 
+/// What callgrind counts: `--toggle-collect='*one_case::counted*'`.
+#[inline(never)]
+fn counted<R>(f: impl FnOnce() -> R) -> R {
+    black_box(f())
+}
+
 struct Case<'a> {
     name: &'a str,
     rounds: u64,
@@ -42,54 +49,73 @@ impl Visitor for Case<'_> {
     fn visit<B: Backend>(self) {
         let thp = if self.is("thp") { ThpMode::Always } else { ThpMode::Never };
         let memory = PhysConfig { nr_frames: 1 << 16, host_huge_pages: false };
-        let system = System::new(memory, Settings { thp, ..Settings::default() }).expect("memory");
+        let settings = Settings { thp, hugetlb_2m: PAGES / 512, ..Settings::default() };
+        let system = System::new(memory, settings).expect("memory");
         let mm = Mm::new(&system, Geometry::FourLevel).expect("a root table");
         let range = PageRange::pages(VirtAddr::new(0x2000_0000_0000), PAGES);
         let rw = VmFlags::READ | VmFlags::WRITE;
-        mm.mmap(range, rw, MapKind::Anon, MapFlags::default(), 0).expect("an empty address space");
-        let fill = |advice| mm.madvise(range, advice).expect("one VMA");
-        match () {
-            () if self.is("absent") => {
-                // Tables stay, entries go.
-                fill(Advice::PopulateWrite);
-                fill(Advice::DontNeed);
-            }
-            () if self.is("zero") => fill(Advice::PopulateRead),
-            () => fill(Advice::PopulateWrite),
-        }
+        let kind =
+            if self.is("hugetlb") { MapKind::Hugetlb { order: 9, shared: false } } else { MapKind::Anon };
+        mm.mmap(range, rw, kind, MapFlags::default(), 0).expect("an empty address space");
+        let advise = |advice| mm.madvise(range, advice).expect("one VMA");
         let wish = match () {
-            () if self.is("write") || self.is("cow") => Wish::Write,
+            () if self.is("write") => Wish::Write,
             () if self.is("read") => Wish::Read,
             () => Wish::None,
         };
         let request = Request::all(range, wish);
         let mirror = Mirror::new(&mm, range);
         let mut backend = B::new(PAGES as usize);
-        let call_too = !self.is("_reset");
         for _ in 0..self.rounds {
-            let child: Option<Arc<Mm>> = self.is("cow").then(|| mm.fork().expect("frames for tables"));
-            if let Some(pages) = self.operation {
-                for k in 0..PAGES / pages {
-                    let request =
-                        Request::all(PageRange::pages(range.start().add_pages(k * pages), pages), wish);
-                    mirror
-                        .refresh(&mut backend, &request, RetryPolicy::AtOnce, &mut NoCounts)
-                        .expect("nothing is missing");
+            // As the shapes of `walkbench live` are made; where nothing was changed, there is nothing to do.
+            match () {
+                // Tables stay, entries go.
+                () if self.is("absent") || self.is("empty_tables") => {
+                    advise(Advice::PopulateWrite);
+                    advise(Advice::DontNeed);
                 }
-            } else if call_too {
-                loop {
-                    backend.prepare(&request, &mut NoCounts);
-                    let seq = mm.notifier.read_begin(mirror.subscription());
-                    match backend.walk(&mm, mirror.subscription(), seq, &mut NoCounts) {
-                        Ok(_) => break,
-                        Err(walker::mm::Errno::Busy) => {}
-                        Err(e) => panic!("{e}"),
-                    }
+                () if self.is("hole") => {}
+                () if self.is("zero") => {
+                    advise(Advice::DontNeed);
+                    advise(Advice::PopulateRead);
                 }
+                () => advise(Advice::PopulateWrite),
             }
-            drop(child);
-            if self.is("absent") {
-                fill(Advice::DontNeed);
+            let child: Option<Arc<Mm>> = self.is("cow").then(|| mm.fork().expect("frames for tables"));
+            let child = child.filter(|child| {
+                let stays = !self.is("reuse");
+                if !stays {
+                    child.exit();
+                }
+                stays
+            });
+            if self.is("zap") {
+                counted(|| advise(Advice::DontNeed));
+            } else if let Some(pages) = self.operation {
+                counted(|| {
+                    for k in 0..PAGES / pages {
+                        let request =
+                            Request::all(PageRange::pages(range.start().add_pages(k * pages), pages), wish);
+                        mirror
+                            .refresh(&mut backend, &request, RetryPolicy::AtOnce, &mut NoCounts)
+                            .expect("nothing is missing");
+                    }
+                });
+            } else {
+                counted(|| {
+                    loop {
+                        backend.prepare(&request, &mut NoCounts);
+                        let seq = mm.notifier.read_begin(mirror.subscription());
+                        match backend.walk(&mm, mirror.subscription(), seq, &mut NoCounts) {
+                            Ok(_) => break,
+                            Err(walker::mm::Errno::Busy) => {}
+                            Err(e) => panic!("{e}"),
+                        }
+                    }
+                });
+            }
+            if let Some(child) = child {
+                child.exit();
             }
         }
     }

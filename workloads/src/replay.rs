@@ -244,6 +244,17 @@ impl ModelMachine {
         Applied { ret, calls: Some(calls), out: Some(self.codes()), ..Applied::default() }
     }
 
+    /// A snapshot of `span` while the pages of `held` are in migration.
+    fn held(&mut self, span: Span, held: Span) -> Applied {
+        let (mm, range) = (Arc::clone(&self.mm), self.range(held));
+        let mut seen = Applied::default();
+        let r = mm.migrate_vma_held(range, DEVICE[0], |nr_held| {
+            let (ret, _) = self.range_fault(span, 0, 0, DEVICE[0], None);
+            seen = Applied { cpages: Some(nr_held), out: Some(self.codes()), ..Applied::ret(ret) };
+        });
+        r.map_or_else(|e| Applied::ret(i64::from(e.code())), |()| seen)
+    }
+
     /// The slots of the last call as the recorder prints them.
     fn codes(&self) -> Vec<RawCode> {
         let code = |&slot: &u64| {
@@ -407,6 +418,7 @@ impl Machine for ModelMachine {
             Op::Migrate { span, dev } => self.on_device(*dev, *span, Dmirror::migrate_to_device),
             Op::MigrateToSystem { span, dev } => self.on_device(*dev, *span, Dmirror::migrate_to_system),
             Op::Exclusive { span, dev } => self.on_device(*dev, *span, Dmirror::exclusive),
+            Op::Held { span, held } => self.held(*span, *held),
             Op::Mremap { span, to, newlen } => {
                 let new = PageRange::pages(self.base.add_pages(*to), *newlen);
                 ret(self.mm.mremap(self.range(*span), new))

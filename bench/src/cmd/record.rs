@@ -25,6 +25,7 @@ use crate::recorder::{self, PATIENCE};
 #[command(after_help = "\
 Examples, in such a guest:
   walkbench record --own-machine --seed 5 --count 1000 --out new.jsonl
+  walkbench record --own-machine --class dev --seed 5 --count 300 --out dev.jsonl    memory of a device: CONFIG_TEST_HMM
   walkbench record --own-machine --again workloads/truth/hand.jsonl.gz --out again.jsonl
   walkbench record --show --seed 5 --count 3      the scripts, on any machine; nothing is played")]
 pub(crate) struct RecordArgs {
@@ -37,6 +38,9 @@ pub(crate) struct RecordArgs {
     /// Number of the first one
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
     first: u64,
+    /// Only of this class; without it all but `dev` and `held` take turns
+    #[arg(long, value_name = "NAME", value_parser = class, conflicts_with = "again")]
+    class: Option<String>,
     /// In place of new scenarios: those of a recording, once more
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "count", "first"])]
     again: Option<PathBuf>,
@@ -54,6 +58,15 @@ pub(crate) struct RecordArgs {
     play: bool,
 }
 
+fn class(name: &str) -> Result<String, String> {
+    let classes: Vec<&str> = generate::classes().collect();
+    if classes.contains(&name) {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("expected one of {}", classes.join(", ")))
+    }
+}
+
 /// How often a scenario is played when khugepaged disturbs it.
 const TRIES: u32 = 3;
 
@@ -65,7 +78,10 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let scenarios = match &args.again {
         Some(file) => scenario::read_path(file)?,
         None => (args.first..args.first + args.count)
-            .map(|number| generate::generate(args.seed, number))
+            .filter_map(|number| match &args.class {
+                Some(class) => generate::generate_of(class, args.seed, number),
+                None => Some(generate::generate(args.seed, number)),
+            })
             .collect(),
     };
     if args.show {

@@ -90,7 +90,7 @@ fn expected(shape: Shape, request: Request, page: usize) -> Option<u8> {
         // The zero page, or the huge one.
         Request::FaultRead => VALID | huge,
         Request::Snapshot => match shape {
-            Shape::Dense4k | Shape::Dense2m => VALID | WRITE | huge,
+            Shape::Dense4k | Shape::Dense2m | Shape::Hugetlb => VALID | WRITE | huge,
             Shape::Sparse if page.is_multiple_of(8) => VALID | WRITE,
             Shape::ManyVmas if shape.is_read_only(page) => VALID,
             Shape::ManyVmas => VALID | WRITE,

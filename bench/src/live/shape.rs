@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::scan::{self, Region};
-use crate::os::mapping::{Advice, IdleChild, Mapping, PAGE};
+use crate::os::mapping::{Advice, HUGE_PAGE, IdleChild, Mapping, PAGE};
 
 /// Pages of a stripe of [`Shape::ManyVmas`].
 const STRIPE: usize = 64;
@@ -21,6 +21,9 @@ pub(crate) enum Shape {
     /// Every page there, in huge pages.
     #[serde(rename = "dense_2m")]
     Dense2m,
+    /// Every page there, in huge pages of hugetlb.
+    #[serde(rename = "hugetlb_2m")]
+    Hugetlb,
     /// Every eighth page there.
     Sparse,
     /// Every page there, a VMA for each 64 pages.
@@ -45,9 +48,10 @@ pub(crate) enum Shape {
 
 impl Shape {
     /// Those that snapshots look at.
-    pub(super) const SNAPSHOTS: [Shape; 9] = [
+    pub(super) const SNAPSHOTS: [Shape; 10] = [
         Shape::Dense4k,
         Shape::Dense2m,
+        Shape::Hugetlb,
         Shape::Sparse,
         Shape::ManyVmas,
         Shape::ZeroPage,
@@ -57,9 +61,26 @@ impl Shape {
         Shape::Swapped,
     ];
 
-    /// Whether it wants huge pages.
-    pub(super) fn is_huge(self) -> bool {
+    /// Whether it wants transparent huge pages.
+    fn wants_thp(self) -> bool {
         matches!(self, Shape::Dense2m | Shape::Absent2m)
+    }
+    /// Whether huge pages are what is mapped.
+    pub(super) fn is_huge(self) -> bool {
+        self.wants_thp() || self == Shape::Hugetlb
+    }
+    /// Fresh memory for it.
+    ///
+    /// # Errors
+    /// The kernel's; too few huge pages in its pool.
+    pub(super) fn mapping(self, bytes: usize) -> io::Result<Mapping> {
+        if self != Shape::Hugetlb {
+            return Mapping::new(bytes);
+        }
+        Mapping::hugetlb(bytes).map_err(|e| {
+            let pages = bytes / HUGE_PAGE;
+            io::Error::new(e.kind(), format!("expected {pages} free huge pages (vm.nr_hugepages): {e}"))
+        })
     }
     /// Whether the VMA of the page with this index is read-only.
     pub(super) fn is_read_only(self, page: usize) -> bool {
@@ -72,11 +93,15 @@ impl Shape {
     /// What the kernel says, or lacks.
     pub(super) fn make(self, mapping: &Mapping) -> io::Result<Option<IdleChild>> {
         let all = mapping.all();
+        if self == Shape::Hugetlb {
+            // Whose size is no matter of advice. Filled once, it stays: nothing faults in it.
+            return fill(mapping).map(|()| None);
+        }
         mapping.advise(all.clone(), Advice::DontNeed)?;
-        match mapping.advise(all.clone(), if self.is_huge() { Advice::HugePage } else { Advice::NoHugePage })
-        {
+        let advice = if self.wants_thp() { Advice::HugePage } else { Advice::NoHugePage };
+        match mapping.advise(all.clone(), advice) {
             // A kernel without huge pages knows neither advice.
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) && self.is_huge() => {
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) && self.wants_thp() => {
                 return Err(io::Error::new(
                     e.kind(),
                     format!("this kernel has no huge pages (MADV_HUGEPAGE: {e})"),
@@ -112,7 +137,7 @@ impl Shape {
                 fill(mapping)?;
                 mapping.advise(all, Advice::DontNeed)?;
             }
-            Shape::Absent4k => {}
+            Shape::Absent4k | Shape::Hugetlb => {}
             Shape::Absent2m => {
                 // Whether they come is only seen by trying.
                 fill(mapping)?;

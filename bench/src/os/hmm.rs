@@ -11,7 +11,7 @@ use super::mapping::{Mapping, PAGE};
 /// Where the device is.
 pub(crate) const PATH: &str = "/dev/walkbench_hmm";
 /// The version of the protocol that this program speaks: `WALKBENCH_HMM_VERSION`.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Bits of an answer: the page is there.
 pub(crate) const VALID: u8 = 1;
@@ -44,18 +44,21 @@ struct Walk {
     result: i32,
     calls: u64,
     busy: u64,
+    hold: u64,
+    nr_held: u64,
 }
 
-const _: () = assert!(size_of::<Walk>() == 80 && align_of::<Walk>() == 8);
+const _: () = assert!(size_of::<Walk>() == 96 && align_of::<Walk>() == 8);
 
 /// `_IOC(direction, 'w', number, size)`: 1 writes, 2 reads, seen from here.
 const fn request(direction: u32, number: u32, size: usize) -> libc::Ioctl {
     (direction << 30 | (size as u32) << 16 | (b'w' as u32) << 8 | number) as libc::Ioctl
 }
 
-/// `WALKBENCH_HMM_GET_VERSION`, `WALKBENCH_HMM_WALK`.
+/// `WALKBENCH_HMM_GET_VERSION`, `WALKBENCH_HMM_WALK`, `WALKBENCH_HMM_LEARN_OWNER`.
 const GET_VERSION: libc::Ioctl = request(2, 0xa0, size_of::<u32>());
 const WALK: libc::Ioctl = request(1 | 2, 0xa1, size_of::<Walk>());
+const LEARN_OWNER: libc::Ioctl = request(1, 0xa2, size_of::<u64>());
 
 /// Flags of one hmm_range_fault call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,6 +69,8 @@ pub(crate) struct Flags<'a> {
     pub(crate) pfn_flags_mask: u8,
     /// A byte a page, or none.
     pub(crate) wishes: &'a [u8],
+    /// Of a snapshot: the address of the first of the pages that are in migration meanwhile, and how many, all of one VMA.
+    pub(crate) hold: (u64, u64),
 }
 
 /// What is asked of every page.
@@ -86,6 +91,8 @@ pub(crate) struct Walked {
     pub(crate) calls: u64,
     /// Of those, how many a collision made void.
     pub(crate) busy: u64,
+    /// Pages that were in migration meanwhile.
+    pub(crate) held: u64,
 }
 
 /// The device, open, of the version that this program speaks.
@@ -187,9 +194,11 @@ impl Device {
             repeats: u32::try_from(ns.len()).unwrap_or(u32::MAX),
             default_flags: flags.default_flags.into(),
             pfn_flags_mask: flags.pfn_flags_mask.into(),
+            hold: flags.hold.0,
+            nr_held: flags.hold.1,
             ..Walk::default()
         };
-        // SAFETY: the request number says that 80 bytes are read and written, the size of `Walk`, which is laid out as the
+        // SAFETY: the request number says that 96 bytes are read and written, the size of `Walk`, which is laid out as the
         // kernel's and borrowed for the call. The kernel reads nr_pages bytes of `wishes` if there are any, writes nr_pages
         // bytes to `answers` and repeats numbers to `ns`, each as long as that and borrowed too. Faults it takes in the
         // range change none of its bytes.
@@ -197,7 +206,23 @@ impl Device {
         if said != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok((Walked { calls: walk.calls, busy: walk.busy }, walk.result))
+        Ok((Walked { calls: walk.calls, busy: walk.busy, held: walk.nr_held }, walk.result))
+    }
+
+    /// Memory of the device that `migrate` sends the page at `addr` to is the caller's own in walks from now on.
+    ///
+    /// # Errors
+    /// Those of `migrate`; ENODATA if it migrated nothing there.
+    pub(crate) fn learn_owner(&self, addr: u64, migrate: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let tell = |addr: u64| {
+            // SAFETY: the request number says that 8 bytes are read, of a number of 8 bytes borrowed for the call.
+            let said = unsafe { libc::ioctl(self.0.as_raw_fd(), LEARN_OWNER, &raw const addr) };
+            if said == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        };
+        tell(addr)?;
+        let migrated = migrate();
+        let learned = tell(0);
+        migrated.and(learned)
     }
 }
 
@@ -225,7 +250,8 @@ mod tests {
         }
         let mine = fields! {
             addr: u64, nr_pages: u64, call_pages: u64, wishes: u64, answers: u64, ns: u64, repeats: u32,
-            default_flags: u32, pfn_flags_mask: u32, result: i32, calls: u64, busy: u64
+            default_flags: u32, pfn_flags_mask: u32, result: i32, calls: u64, busy: u64,
+            hold: u64, nr_held: u64
         };
         let body = HEADER.split_once("struct walkbench_hmm_walk {").unwrap().1.split_once('}').unwrap().0;
         // Every field is as long as it is aligned, so offsets are sums.
@@ -256,7 +282,9 @@ mod tests {
         }
         assert!(HEADER.contains("GET_VERSION _IOR('w', 0xa0, __u32)"));
         assert!(HEADER.contains("WALK _IOWR('w', 0xa1, struct walkbench_hmm_walk)"));
-        assert_eq!((GET_VERSION, WALK), (0x8004_77a0 as libc::Ioctl, 0xc050_77a1 as libc::Ioctl));
+        assert_eq!((GET_VERSION, WALK), (0x8004_77a0 as libc::Ioctl, 0xc060_77a1 as libc::Ioctl));
+        assert!(HEADER.contains("LEARN_OWNER _IOW('w', 0xa2, __u64)"));
+        assert_eq!(LEARN_OWNER, 0x4008_77a2 as libc::Ioctl);
     }
 
     #[test]

@@ -70,6 +70,21 @@ impl Mapping {
         }
         Ok(Mapping { start, len })
     }
+    /// The same in 2 MiB pages of hugetlb, which the kernel sets apart at once.
+    ///
+    /// # Errors
+    /// The kernel's: ENOMEM when its pool has too few.
+    pub(crate) fn hugetlb(len: usize) -> io::Result<Mapping> {
+        assert!(len > 0 && len.is_multiple_of(HUGE_PAGE));
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, rights, flags, -1, 0) };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Mapping { start: at.expose_provenance(), len })
+    }
     /// Its first address.
     pub(crate) fn start(&self) -> usize {
         self.start

@@ -5,10 +5,12 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use workloads::scenario::{
-    Expected, Mark, PAGE_BYTES, PmCode, RawCode, RawKind, Rle, ScanCode, Span, VmaRange, join, parse_perms,
+    Expected, Mark, PAGE_BYTES, PmCode, RawCode, RawKind, Rle, ScanCode, SnapshotCode, Span, VmaRange, join,
+    parse_perms,
 };
 
 use crate::capture::scan::{self, Region};
+use crate::os::dmirror::Dmirror;
 use crate::os::hmm::{self, Device, Flags};
 use crate::os::window::Window;
 
@@ -37,8 +39,15 @@ impl Eyes {
         })
     }
 
-    /// Fills in what the window looks like; whether calls of 64 pages say the same as one call.
-    pub(super) fn observe(&mut self, device: &Device, expected: &mut Expected) -> io::Result<bool> {
+    /// Fills in what the window looks like; whether calls of 64 pages say the same as one call: those of the test driver,
+    /// where it is there. `with_other`: also what its device 1 sees.
+    pub(super) fn observe(
+        &mut self,
+        device: &Device,
+        dmirror: Option<&[Dmirror; 2]>,
+        with_other: bool,
+        expected: &mut Expected,
+    ) -> io::Result<bool> {
         let all = Span { off: 0, len: self.window.npages() };
         let entries = self.entries(all)?;
         let categories = self.categories(all)?;
@@ -54,8 +63,17 @@ impl Eyes {
         let (raw, by_64) = (raw?, by_64?);
         let snapshots =
             [&raw, &by_64].map(|codes| Rle::from_values(codes.iter().map(|code| code.to_snapshot())));
-        let is_same = snapshots[0] == snapshots[1];
+        let mut is_same = snapshots[0] == snapshots[1];
         let [_, by_64] = snapshots;
+        if let Some([own, other]) = dmirror {
+            let seen = |by: &Dmirror| -> io::Result<Rle<SnapshotCode>> {
+                Ok(Rle::from_values(by.snapshot(self.window)?.into_iter().map(SnapshotCode)))
+            };
+            is_same &= seen(own)? == by_64;
+            if with_other {
+                expected.snapshot1 = Some(seen(other)?);
+            }
+        }
         expected.raw = Some(Rle::from_values(raw));
         expected.snapshot = Some(by_64);
         expected.pm = Some(Rle::from_values(entries.iter().map(|entry| letters(*entry))));
@@ -72,13 +90,18 @@ impl Eyes {
     }
 
     /// The device tells no frame numbers, so which page is a zero page comes from elsewhere: the small one from
-    /// PAGEMAP_SCAN, the huge one, which that does not know (Linux 6.12), from /proc/kpageflags.
+    /// PAGEMAP_SCAN, the huge one, which that does not know (Linux 6.12), from /proc/kpageflags. And what is valid while
+    /// pagemap has it swapped is memory of the device's own.
     fn marked(&self, answers: &[u8], entries: &[u64], categories: &[ScanCode]) -> io::Result<Vec<RawCode>> {
         let mut huge = (u64::MAX, false);
         let mut codes = Vec::with_capacity(answers.len());
         for ((&answer, &entry), &category) in answers.iter().zip(entries).zip(categories) {
             let mut code = code(answer);
-            if code.kind == RawKind::Read && code.order == 0 {
+            // Valid though the processor does not have it: a device has.
+            let away = entry >> 62 == 0b01;
+            if away && matches!(code.kind, RawKind::Read | RawKind::Write) {
+                code.mark = Mark::DevicePrivate;
+            } else if code.kind == RawKind::Read && code.order == 0 {
                 let zero = matches!(category, ScanCode::Categories(set) if u64::from(set) & scan::ZERO != 0);
                 code.mark = if zero { Mark::Zero } else { Mark::None };
             } else if code.kind == RawKind::Read && code.order == 9 {

@@ -8,7 +8,9 @@ use workloads::scenario::{Expected, MapKind, Op, PAGE_BYTES, Rle, Scenario, Span
 
 use super::observe::Eyes;
 use crate::os::child::{Child, Command};
+use crate::os::dmirror::{self, Dmirror};
 use crate::os::hmm::{Device, Flags, REQ_FAULT, REQ_WRITE};
+use crate::os::mapping::{HUGE_PAGE, Mapping, PAGE};
 use crate::os::swap;
 use crate::os::userfaultfd::Userfaultfd;
 use crate::os::window::{self, Behind, Touched, Window};
@@ -17,6 +19,10 @@ use crate::os::window::{self, Behind, Touched, Window};
 pub(super) struct Player {
     window: Window,
     device: Device,
+    /// The test driver's two devices, where the scenario has memory of a device.
+    dmirror: Option<[Dmirror; 2]>,
+    /// Whether what device 1 sees is recorded too.
+    dev1: bool,
     eyes: Eyes,
     /// The tmpfs file, opened for writing and once more for reading.
     file: Option<(File, File)>,
@@ -54,9 +60,19 @@ impl Player {
         let window = Window::new(scenario.base(), scenario.npages as u64)?;
         window::catch_signals()?;
         swap::undisturbed(super::PATIENCE)?;
+        let device = Device::open()?;
+        let dmirror = if scenario.dev1 || scenario.steps.iter().any(|step| needs_memory(&step.op)) {
+            let both = [Dmirror::open(0)?, Dmirror::open(1)?];
+            learn_owner(&device, &both[0])?;
+            Some(both)
+        } else {
+            None
+        };
         Ok(Player {
             window,
-            device: Device::open()?,
+            device,
+            dmirror,
+            dev1: scenario.dev1,
             eyes: Eyes::open(window)?,
             file: None,
             child: None,
@@ -65,7 +81,7 @@ impl Player {
     }
 
     pub(super) fn observe(&mut self, expected: &mut Expected) -> io::Result<bool> {
-        self.eyes.observe(&self.device, expected)
+        self.eyes.observe(&self.device, self.dmirror.as_ref(), self.dev1, expected)
     }
 
     /// Runs an operation: what it returned.
@@ -151,7 +167,9 @@ impl Player {
             Op::FaultPages { span, req, mask, pages } => {
                 let wishes: Vec<u8> = pages.iter().map(flags).collect();
                 let (default_flags, pfn_flags_mask) = (flags(*req), flags(*mask));
-                return self.range_fault(*span, Flags { default_flags, pfn_flags_mask, wishes: &wishes });
+                let wishes = &wishes;
+                let flags = Flags { default_flags, pfn_flags_mask, wishes, ..Flags::default() };
+                return self.range_fault(*span, flags);
             }
             Op::UffdWp { span } => match self.userfaultfd(true)?.register(window, *span, true) {
                 0 => self.userfaultfd(true)?.write_protect(window, *span, true),
@@ -161,12 +179,24 @@ impl Player {
             Op::UffdMiss { span } => self.userfaultfd(false)?.register(window, *span, false),
             Op::SoftClear => of_result(std::fs::write("/proc/self/clear_refs", "4")),
             Op::Nop => 0,
-            Op::DeviceRead { .. }
-            | Op::DeviceWrite { .. }
-            | Op::Migrate { .. }
-            | Op::MigrateToSystem { .. }
-            | Op::Exclusive { .. }
-            | Op::Unsupported { .. } => return Err(cannot(op)),
+            // A file of its own, whose closing sends all memory of its device home.
+            Op::DeviceRead { span } => {
+                return Ok(done(&Dmirror::open(0)?.tell(dmirror::Command::Read, window, *span), true));
+            }
+            Op::DeviceWrite { span } => {
+                return Ok(done(&Dmirror::open(0)?.tell(dmirror::Command::Write, window, *span), true));
+            }
+            Op::Migrate { span, dev } => {
+                return self.on_device(op, *dev, dmirror::Command::MigrateToDevice, *span);
+            }
+            Op::MigrateToSystem { span, dev } => {
+                return self.on_device(op, *dev, dmirror::Command::MigrateToSystem, *span);
+            }
+            Op::Exclusive { span, dev } => {
+                return self.on_device(op, *dev, dmirror::Command::Exclusive, *span);
+            }
+            Op::Held { span, held } => return self.held(*span, *held),
+            Op::Unsupported { .. } => return Err(cannot(op)),
         };
         Ok(Expected { ret, ..Expected::default() })
     }
@@ -191,6 +221,32 @@ impl Player {
         Ok(Expected { ret, segv: Some(segv), bus: Some(bus), ..Expected::default() })
     }
 
+    fn on_device(&self, op: &Op, dev: u8, command: dmirror::Command, span: Span) -> io::Result<Expected> {
+        let both = self.dmirror.as_ref().ok_or_else(|| cannot(op))?;
+        Ok(done(&both[usize::from(dev & 1)].tell(command, self.window, span), false))
+    }
+
+    /// A snapshot of `span` while the pages of `held` are in migration.
+    fn held(&mut self, span: Span, held: Span) -> io::Result<Expected> {
+        let mut answers = vec![0; span.len as usize];
+        let hold = (self.window.address(held.off), held.len);
+        let flags = Flags { hold, ..Flags::default() };
+        let (walked, ret) =
+            match self.device.walk_at(self.window.address(span.off), 0, flags, &mut [0], &mut answers) {
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+                    return Ok(Expected { ret: minus(&e), ..Expected::default() });
+                }
+                walked => walked?,
+            };
+        let out = self.eyes.codes(span, &answers)?;
+        Ok(Expected {
+            ret: ret.into(),
+            cpages: Some(walked.held),
+            out: Some(Rle::from_values(out)),
+            ..Expected::default()
+        })
+    }
+
     /// One call for all of `span`, again while the kernel says -EBUSY.
     fn range_fault(&mut self, span: Span, flags: Flags<'_>) -> io::Result<Expected> {
         let mut answers = vec![0; span.len as usize];
@@ -206,6 +262,39 @@ impl Player {
     }
 }
 
+/// Whether only the test driver can do that.
+fn needs_memory(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::DeviceRead { .. }
+            | Op::DeviceWrite { .. }
+            | Op::Migrate { .. }
+            | Op::MigrateToSystem { .. }
+            | Op::Exclusive { .. }
+    )
+}
+
+/// From now on memory of device 0 is `device`'s own: it sees the driver take a page of no scenario.
+fn learn_owner(device: &Device, dmirror: &Dmirror) -> io::Result<()> {
+    let page = Mapping::new(HUGE_PAGE)?;
+    page.write(HUGE_PAGE / PAGE);
+    let addr = page.start() as u64;
+    device.learn_owner(addr, || dmirror.take_page(addr))
+}
+
+/// What the test driver says: of a failure nothing but that; of faults only where it can have any.
+fn done(said: &Result<dmirror::Done, i64>, faults: bool) -> Expected {
+    match said {
+        Ok(done) => Expected {
+            ret: 0,
+            cpages: Some(done.cpages),
+            faults: faults.then_some(done.faults),
+            ..Expected::default()
+        },
+        Err(e) => Expected { ret: *e, ..Expected::default() },
+    }
+}
+
 fn touched(touched: Touched) -> Expected {
     Expected {
         ret: touched.ok.cast_signed(),
@@ -216,7 +305,7 @@ fn touched(touched: Touched) -> Expected {
 }
 
 fn cannot(op: &Op) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, format!("{op}: needs a device that has memory of its own"))
+    io::Error::new(io::ErrorKind::Unsupported, format!("{op}: is not written yet"))
 }
 
 /// An empty file below /tmp, open for writing and once more for reading, without a name.

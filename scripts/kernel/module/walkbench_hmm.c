@@ -15,6 +15,7 @@
 #include <linux/jiffies.h>
 #include <linux/kernel.h>
 #include <linux/ktime.h>
+#include <linux/migrate.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -27,7 +28,7 @@
 
 #include "walkbench_hmm.h"
 
-static_assert(sizeof(struct walkbench_hmm_walk) == 80);
+static_assert(sizeof(struct walkbench_hmm_walk) == 96);
 
 /* As much of a driver as a mirror needs. */
 struct mirror {
@@ -35,9 +36,18 @@ struct mirror {
 	struct mutex lock; /* the driver's lock: orders its page table against invalidations */
 };
 
+/* An open file. */
+struct client {
+	struct mutex lock; /* one LEARN_OWNER at a time */
+	struct mmu_interval_notifier listener;
+	bool listening;
+	void *owner; /* dev_private_owner of its walks; only ever compared */
+};
+
 /* A request as it is worked on. */
 struct request {
 	struct walkbench_hmm_walk walk;
+	bool locked; /* the mmap lock is held for all of it */
 	struct mirror mirror;
 	struct hmm_range range;
 	unsigned long *pfns; /* nr_pages */
@@ -110,9 +120,11 @@ static int mirror_call(struct request *r)
 			return -EINTR;
 		prepare(r, first, nr);
 		range->notifier_seq = mmu_interval_read_begin(range->notifier);
-		mmap_read_lock(mm);
+		if (!r->locked)
+			mmap_read_lock(mm);
 		ret = hmm_range_fault(range);
-		mmap_read_unlock(mm);
+		if (!r->locked)
+			mmap_read_unlock(mm);
 		r->walk.calls++;
 		collided = ret == -EBUSY;
 		if (!ret) {
@@ -167,6 +179,14 @@ static int check(struct walkbench_hmm_walk *walk)
 		return -EINVAL;
 	if (!walk->call_pages || walk->call_pages > walk->nr_pages)
 		walk->call_pages = walk->nr_pages;
+	if (!walk->nr_held)
+		return 0;
+	/* Who faults waits for the end of a migration, which would be after himself. */
+	if (walk->default_flags || walk->pfn_flags_mask)
+		return -EINVAL;
+	if (walk->nr_held > WALKBENCH_HMM_MAX_HELD || walk->hold & ~PAGE_MASK ||
+	    check_add_overflow(walk->hold, walk->nr_held << PAGE_SHIFT, &end) || end > TASK_SIZE)
+		return -EINVAL;
 	return 0;
 }
 
@@ -193,11 +213,76 @@ static int give_answers(struct request *r)
 	return 0;
 }
 
-static int mirror_repeatedly(struct request *r)
+static int repeat(struct request *r)
+{
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; i < r->walk.repeats && !ret; i++) {
+		u64 start = ktime_get_ns();
+
+		ret = mirror_range(r);
+		r->ns[i] = ktime_get_ns() - start;
+	}
+	return ret;
+}
+
+#if IS_ENABLED(CONFIG_DEVICE_MIGRATION)
+/*
+ * The same while pages are halfway to a device: locked, unmapped, a migration entry in place of each. None gets a
+ * destination, so all of them come back. *refused says why none of this happened.
+ */
+static int repeat_held(struct request *r, int *refused)
 {
 	struct walkbench_hmm_walk *walk = &r->walk;
-	int ret;
-	u32 i;
+	struct mm_struct *mm = current->mm;
+	struct migrate_vma args = {
+		.start = walk->hold,
+		.end = walk->hold + (walk->nr_held << PAGE_SHIFT),
+		.pgmap_owner = r->range.dev_private_owner,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+	unsigned long *pfns;
+	u64 i, held = 0;
+	int ret = 0;
+
+	pfns = kcalloc(2 * walk->nr_held, sizeof(*pfns), GFP_KERNEL_ACCOUNT);
+	*refused = pfns ? 0 : -ENOMEM;
+	if (!pfns)
+		return 0;
+	args.src = pfns;
+	args.dst = pfns + walk->nr_held;
+	mmap_read_lock(mm);
+	args.vma = vma_lookup(mm, args.start);
+	*refused = args.vma ? migrate_vma_setup(&args) : -EINVAL;
+	if (!*refused) {
+		/* What was not there could move too, but is no entry. */
+		for (i = 0; i < walk->nr_held; i++)
+			held += (pfns[i] & (MIGRATE_PFN_VALID | MIGRATE_PFN_MIGRATE)) ==
+				(MIGRATE_PFN_VALID | MIGRATE_PFN_MIGRATE);
+		walk->nr_held = held;
+		r->locked = true;
+		ret = repeat(r);
+		r->locked = false;
+		migrate_vma_pages(&args);
+		migrate_vma_finalize(&args);
+	}
+	mmap_read_unlock(mm);
+	kfree(pfns);
+	return ret;
+}
+#else
+static int repeat_held(struct request *r, int *refused)
+{
+	*refused = -EOPNOTSUPP;
+	return 0;
+}
+#endif
+
+static int mirror_repeatedly(struct request *r, void *owner)
+{
+	struct walkbench_hmm_walk *walk = &r->walk;
+	int refused = 0, ret;
 
 	mutex_init(&r->mirror.lock);
 	ret = mmu_interval_notifier_insert(&r->mirror.notifier, current->mm, walk->addr,
@@ -208,21 +293,19 @@ static int mirror_repeatedly(struct request *r)
 		.notifier = &r->mirror.notifier,
 		.default_flags = to_hmm_flags(walk->default_flags),
 		.pfn_flags_mask = to_hmm_flags(walk->pfn_flags_mask),
-		.dev_private_owner = &r->mirror, /* owns no page: a device's pages come back or are none */
+		/* Unless learned, an owner of nothing: a device's pages come back or are none. */
+		.dev_private_owner = owner ?: &r->mirror,
 	};
-	for (i = 0; i < walk->repeats && !ret; i++) {
-		u64 start = ktime_get_ns();
-
-		ret = mirror_range(r);
-		r->ns[i] = ktime_get_ns() - start;
-	}
+	ret = walk->nr_held ? repeat_held(r, &refused) : repeat(r);
 	mmu_interval_notifier_remove(&r->mirror.notifier);
+	if (refused)
+		return refused;
 	/* What hmm_range_fault says of the memory is an answer; that the caller was interrupted is none. */
 	walk->result = ret;
 	return ret == -EINTR ? ret : 0;
 }
 
-static long walk_ioctl(void __user *arg)
+static long walk_ioctl(struct client *client, void __user *arg)
 {
 	const gfp_t gfp = GFP_KERNEL_ACCOUNT;
 	struct request *r;
@@ -254,7 +337,7 @@ static long walk_ioctl(void __user *arg)
 		r->pfns[i] = UNWRITTEN;
 	ret = fill_wishes(r);
 	if (!ret)
-		ret = mirror_repeatedly(r);
+		ret = mirror_repeatedly(r, READ_ONCE(client->owner));
 	if (!ret)
 		ret = give_answers(r);
 	if (!ret && copy_to_user(arg, &r->walk, sizeof(r->walk)))
@@ -267,9 +350,50 @@ out:
 	return ret;
 }
 
+/* A migration says whose it is to those who are told of it. */
+static bool hear(struct mmu_interval_notifier *notifier, const struct mmu_notifier_range *range, unsigned long cur_seq)
+{
+	struct client *client = container_of(notifier, struct client, listener);
+
+	mmu_interval_set_seq(notifier, cur_seq);
+	if (range->event == MMU_NOTIFY_MIGRATE && range->owner)
+		WRITE_ONCE(client->owner, range->owner);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops listener_ops = { .invalidate = hear };
+
+static void stop_listening(struct client *client)
+{
+	if (client->listening)
+		mmu_interval_notifier_remove(&client->listener);
+	client->listening = false;
+}
+
+static long learn_owner(struct client *client, u64 addr)
+{
+	long ret = 0;
+
+	if (addr & ~PAGE_MASK || addr >= TASK_SIZE)
+		return -EINVAL;
+	mutex_lock(&client->lock);
+	stop_listening(client);
+	if (addr) {
+		WRITE_ONCE(client->owner, NULL);
+		ret = mmu_interval_notifier_insert(&client->listener, current->mm, addr, PAGE_SIZE, &listener_ops);
+		client->listening = !ret;
+	} else if (!client->owner) {
+		ret = -ENODATA;
+	}
+	mutex_unlock(&client->lock);
+	return ret;
+}
+
 static long walkbench_hmm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
+	struct client *client = file->private_data;
 	void __user *to = (void __user *)arg;
+	u64 addr;
 
 	/* A kernel thread has no memory of its own to ask about. */
 	if (!current->mm)
@@ -278,13 +402,39 @@ static long walkbench_hmm_ioctl(struct file *file, unsigned int cmd, unsigned lo
 	case WALKBENCH_HMM_GET_VERSION:
 		return put_user((u32)WALKBENCH_HMM_VERSION, (u32 __user *)to);
 	case WALKBENCH_HMM_WALK:
-		return walk_ioctl(to);
+		return walk_ioctl(client, to);
+	case WALKBENCH_HMM_LEARN_OWNER:
+		if (copy_from_user(&addr, to, sizeof(addr)))
+			return -EFAULT;
+		return learn_owner(client, addr);
 	}
 	return -ENOTTY;
 }
 
+static int walkbench_hmm_open(struct inode *inode, struct file *file)
+{
+	struct client *client = kzalloc(sizeof(*client), GFP_KERNEL_ACCOUNT);
+
+	if (!client)
+		return -ENOMEM;
+	mutex_init(&client->lock);
+	file->private_data = client;
+	return 0;
+}
+
+static int walkbench_hmm_release(struct inode *inode, struct file *file)
+{
+	struct client *client = file->private_data;
+
+	stop_listening(client);
+	kfree(client);
+	return 0;
+}
+
 static const struct file_operations walkbench_hmm_fops = {
 	.owner = THIS_MODULE,
+	.open = walkbench_hmm_open,
+	.release = walkbench_hmm_release,
 	.unlocked_ioctl = walkbench_hmm_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 };

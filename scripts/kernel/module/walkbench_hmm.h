@@ -11,11 +11,13 @@
 #include <linux/types.h>
 
 /* Grows with every change of what is below. */
-#define WALKBENCH_HMM_VERSION 2
+#define WALKBENCH_HMM_VERSION 3
 
 /* Of one request: 16 GiB of 4 KiB pages. */
 #define WALKBENCH_HMM_MAX_PAGES (1U << 22)
 #define WALKBENCH_HMM_MAX_REPEATS 1024U
+/* Of those that a request holds in migration. */
+#define WALKBENCH_HMM_MAX_HELD 512U
 
 /* default_flags, pfn_flags_mask and wishes: hmm_range_fault's own. A snapshot asks for none. */
 #define WALKBENCH_HMM_REQ_FAULT 1
@@ -43,9 +45,16 @@ struct walkbench_hmm_walk {
 	__s32 result; /* out: 0, or what hmm_range_fault returned where it gave up (-EFAULT, -EPERM, ...) */
 	__u64 calls; /* out: of hmm_range_fault, all repeats */
 	__u64 busy; /* out: of those, how many a collision made void */
+	__u64 hold; /* in: of the first of the pages that are in migration meanwhile; for snapshots */
+	__u64 nr_held; /* in: how many, all of one VMA; 0 is none. out: that were */
 };
 
 #define WALKBENCH_HMM_GET_VERSION _IOR('w', 0xa0, __u32)
 #define WALKBENCH_HMM_WALK _IOWR('w', 0xa1, struct walkbench_hmm_walk)
+/*
+ * Whose device memory counts as the caller's own in the walks of this file: his who migrates the page at the address
+ * given, between a call with it and a call with 0 (ENODATA if nobody did). Before that, nobody's.
+ */
+#define WALKBENCH_HMM_LEARN_OWNER _IOW('w', 0xa2, __u64)
 
 #endif

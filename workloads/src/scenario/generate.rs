@@ -21,17 +21,29 @@ use crate::random::{Purpose, generator};
 /// Pages of a PMD.
 const PMD: u64 = 512;
 
-/// The names of all classes, in the order of their first turns.
+/// The names of all classes: those that take turns, in the order of their first turns, then those that are asked for by
+/// name alone.
 pub fn classes() -> impl Iterator<Item = &'static str> {
-    Class::ALL.iter().map(|class| class.name())
+    Class::IN_TURNS.iter().chain(&Class::BY_NAME).map(|class| class.name())
 }
 
 /// Scenario `number` of `seed`.
 pub fn generate(seed: u64, number: u64) -> Scenario {
+    Script::new(dice(seed, number), Class::of(number)).scenario(seed, number)
+}
+
+/// Scenario `number` of `seed` among those of one class; none when no class has that name.
+pub fn generate_of(class: &str, seed: u64, number: u64) -> Option<Scenario> {
+    let named = Class::named(class)?;
+    let mut scenario = Script::new(dice(seed, number), named).scenario(seed, number);
+    scenario.id.insert_str(0, class);
+    Some(scenario)
+}
+
+fn dice(seed: u64, number: u64) -> Dice {
     // Recordings were made of these streams: of the lowest bit nothing but its carry counts.
     let stream = (seed << 2 | 3).wrapping_add(number.wrapping_mul(0xd134_2543_de82_ef95)) >> 1;
-    let rng = generator(stream, Purpose::Scenario);
-    Script::new(Dice::new(rng), Class::of(number)).scenario(seed, number)
+    Dice::new(generator(stream, Purpose::Scenario))
 }
 
 /// A scenario as it grows.
@@ -85,7 +97,7 @@ impl Script {
             shthp,
             mthp,
             zp,
-            dev1: false,
+            dev1: class == Class::Device,
             giga: false,
             rawmismatch: 0,
             unknown_setting: None,
@@ -238,7 +250,22 @@ impl Script {
             Action::SoftOffline => {
                 Op::Madvise { span: self.dice.short(self.npages, 3), advice: Advice::SoftOffline }
             }
+            Action::Fault if self.class == Class::Device && self.dice.chance(40) => {
+                if self.dice.chance(50) {
+                    Op::DeviceRead { span }
+                } else {
+                    Op::DeviceWrite { span }
+                }
+            }
             Action::Fault => self.fault(span),
+            Action::Device => self.device(span),
+            Action::Held => {
+                let held = self.dice.short(self.npages, 512);
+                // Mostly all of it is looked at, and something beside it.
+                let beside = Span { off: held.off.saturating_sub(3), len: 0 };
+                let around = Span { len: (held.end() + 3).min(self.npages) - beside.off, ..beside };
+                Op::Held { span: if self.dice.chance(70) { around } else { span }, held }
+            }
         }
     }
 
@@ -264,6 +291,16 @@ impl Script {
                 self.has_child = false;
                 Op::ChildExit
             }
+        }
+    }
+
+    fn device(&mut self, span: Span) -> Op {
+        let span = if self.dice.chance(60) { self.dice.short(self.npages, 64) } else { span };
+        let dev = u8::from(self.dice.chance(25));
+        match self.dice.below(20) {
+            0..12 => Op::Migrate { span, dev },
+            12..15 => Op::MigrateToSystem { span, dev },
+            _ => Op::Exclusive { span: Span { len: span.len.min(96), ..span }, dev: 0 },
         }
     }
 
@@ -343,7 +380,17 @@ mod tests {
             let back = crate::scenario::parse_line(&line, std::path::Path::new("x"), 0).unwrap();
             assert_eq!(back, scenario, "{line}");
         }
-        assert_eq!(classes_seen.len(), classes().count());
+        assert_eq!(classes_seen.len(), Class::IN_TURNS.len());
+        for number in 0..200 {
+            for class in classes() {
+                let scenario = generate_of(class, 3, number).unwrap();
+                assert_eq!((scenario.unsupported(), scenario.cls.as_str()), (None, class), "{number}");
+                let line = crate::scenario::to_line(&scenario);
+                let back = crate::scenario::parse_line(&line, std::path::Path::new("x"), 0).unwrap();
+                assert_eq!(back, scenario, "{line}");
+            }
+        }
+        assert_eq!(generate_of("none of these", 3, 0), None);
     }
 
     /// The contract of a seed, which is how old recordings can be made again.

@@ -169,6 +169,14 @@ pub enum Op {
         /// Device, 0 or 1; default 0.
         dev: u8,
     },
+    /// `held`: a snapshot while pages are in migration, which then ends without having moved any. `cpages` is how many
+    /// were.
+    Held {
+        /// What is looked at.
+        span: Span,
+        /// What is in migration, all of one VMA; arguments `at` and `n`.
+        held: Span,
+    },
     /// `uffdwp`: register for write protection and write-protect.
     UffdWp {
         /// Where.
@@ -477,6 +485,7 @@ impl fmt::Display for Op {
             Self::Migrate { span, dev } => write!(f, "dmig {span} dev={dev}"),
             Self::MigrateToSystem { span, dev } => write!(f, "dmigsys {span} dev={dev}"),
             Self::Exclusive { span, dev } => write!(f, "dexcl {span} dev={dev}"),
+            Self::Held { span, held } => write!(f, "held {span} at={} n={}", held.off, held.len),
             Self::UffdWp { span } => write!(f, "uffdwp {span}"),
             Self::UffdUnwp { span } => write!(f, "uffdunwp {span}"),
             Self::UffdMiss { span } => write!(f, "uffdmiss {span}"),

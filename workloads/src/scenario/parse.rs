@@ -164,7 +164,9 @@ fn step(value: Value, index: usize, npages: u64, dev1: bool) -> Result<Step, Mal
         return Ok(Step { op: unsupported(format!("unknown operation `{}`", cut(&name))), expected });
     };
     let out = match op {
-        Op::Fault { span, .. } | Op::FaultPages { span, .. } => fields.list("out", span.len as usize)?,
+        Op::Fault { span, .. } | Op::FaultPages { span, .. } | Op::Held { span, .. } => {
+            fields.list("out", span.len as usize)?
+        }
         _ => None,
     };
     let expected = Expected { out, ..expected };
@@ -248,6 +250,10 @@ fn operation(name: &str, fields: &mut Fields) -> Result<Option<Op>, Malformed> {
         "dmig" => Op::Migrate { span: fields.span()?, dev: device(fields)? },
         "dmigsys" => Op::MigrateToSystem { span: fields.span()?, dev: device(fields)? },
         "dexcl" => Op::Exclusive { span: fields.span()?, dev: device(fields)? },
+        "held" => {
+            let held = Span { off: fields.pages("at", 0)?, len: fields.pages("n", 0)? };
+            Op::Held { span: fields.span()?, held }
+        }
         "uffdwp" => Op::UffdWp { span: fields.span()? },
         "uffdunwp" => Op::UffdUnwp { span: fields.span()? },
         "uffdmiss" => Op::UffdMiss { span: fields.span()? },
@@ -342,6 +348,7 @@ fn beyond_window(op: &Op, npages: u64) -> bool {
         | Op::UffdWp { span }
         | Op::UffdUnwp { span }
         | Op::UffdMiss { span } => span.end() > npages,
+        Op::Held { span, held } => span.end() > npages || held.end() > npages,
         Op::Mremap { span, to, newlen } => span.end() > npages || to + newlen > npages,
         Op::File { .. }
         | Op::Ftrunc { .. }

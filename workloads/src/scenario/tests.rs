@@ -192,6 +192,7 @@ fn every_kind_advice_and_operation_has_a_text_that_reads_back() {
         "dmig off=1 len=2 dev=1",
         "dmigsys off=1 len=2 dev=1",
         "dexcl off=1 len=2 dev=0",
+        "held off=1 len=2 at=3 n=4",
         "uffdwp off=1 len=2",
         "uffdunwp off=1 len=2",
         "uffdmiss off=1 len=2",

@@ -191,6 +191,41 @@ impl Mm {
         self.in_chunks(range, |at, vma, part| at.migrate_vma_to_device(vma, part, device, &mut driver))
     }
 
+    /// The first half of a migration of `range` to a device, then its end without a destination for any page: all of
+    /// them come back. In between, `between` runs, while migration entries stand where they were; it gets how many. It
+    /// may look, but not fault: it would wait for its own end.
+    ///
+    /// # Errors
+    /// -EINVAL where there is no VMA that has all of `range`, or one that cannot migrate.
+    pub fn migrate_vma_held(
+        &self,
+        range: PageRange,
+        owner: u64,
+        between: impl FnOnce(u64),
+    ) -> Result<(), Errno> {
+        let vmas = self.mmap_read();
+        let vma = vmas.find(range.start()).filter(|v| range.end() <= v.end()).ok_or(Errno::Inval)?;
+        let at = self.locked(&vmas);
+        at.with_family(|family| {
+            let mut args = MigrateVma {
+                at,
+                family,
+                vma,
+                range,
+                owner,
+                system: true,
+                fault_page: None,
+                pages: Vec::new(),
+                files: Vec::new(),
+            };
+            args.setup()?;
+            between(args.pages.iter().filter(|p| p.migrate && p.src.is_some()).count() as u64);
+            args.migrate();
+            args.finalize();
+            Ok(())
+        })
+    }
+
     /// Brings the device pages of `range` back, [`CHUNK`] at a time. Returns how many came.
     ///
     /// # Errors

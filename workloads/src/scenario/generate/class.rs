@@ -19,6 +19,8 @@ pub(super) enum Class {
     Marks,
     SoftOffline,
     Mthp,
+    Device,
+    Held,
 }
 
 /// A family of operations.
@@ -50,10 +52,15 @@ pub(super) enum Action {
     SoftOffline,
     /// hmm_range_fault with flags.
     Fault,
+    /// Memory goes to a device, comes back, or is a device's alone.
+    Device,
+    /// A look at memory that is in migration.
+    Held,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 12] = [
+    /// Those that take turns where no class is asked for: the contract of seeds, so there are no more of them.
+    pub(super) const IN_TURNS: [Self; 12] = [
         Self::Small,
         Self::Medium,
         Self::Thp,
@@ -68,12 +75,20 @@ impl Class {
         Self::Mthp,
     ];
 
+    /// And those that are asked for by name alone.
+    pub(super) const BY_NAME: [Self; 2] = [Self::Device, Self::Held];
+
+    /// The class of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::IN_TURNS.into_iter().chain(Self::BY_NAME).find(|class| class.name() == name)
+    }
+
     /// The class of scenario `number`: in turns, those with most to go wrong in twice as often.
     pub(super) fn of(number: u64) -> Self {
         const TWICE: [Class; 6] =
             [Class::Thp, Class::ThpMisaligned, Class::File, Class::Swap, Class::ShmemThp, Class::Mthp];
-        let turn = (number % (Self::ALL.len() + TWICE.len()) as u64) as usize;
-        *Self::ALL.get(turn).unwrap_or_else(|| &TWICE[turn - Self::ALL.len()])
+        let turn = (number % (Self::IN_TURNS.len() + TWICE.len()) as u64) as usize;
+        *Self::IN_TURNS.get(turn).unwrap_or_else(|| &TWICE[turn - Self::IN_TURNS.len()])
     }
 
     /// As in recordings.
@@ -91,6 +106,8 @@ impl Class {
             Self::Marks => "marks",
             Self::SoftOffline => "offline",
             Self::Mthp => "mthp",
+            Self::Device => "dev",
+            Self::Held => "held",
         }
     }
 
@@ -123,7 +140,13 @@ impl Class {
                 let most = *dice.pick(&[64, 1024]);
                 (dice.within(4, most), *dice.pick(&[0, 0, 300, PMD - 2]))
             }
-            Self::Swap | Self::Fork | Self::Marks | Self::SoftOffline | Self::Mthp => match dice.below(3) {
+            Self::Swap
+            | Self::Fork
+            | Self::Marks
+            | Self::SoftOffline
+            | Self::Mthp
+            | Self::Device
+            | Self::Held => match dice.below(3) {
                 0 => small(dice),
                 1 => medium(dice, 600),
                 _ => huge(dice, 3),
@@ -154,6 +177,11 @@ impl Class {
             Self::Swap => &[K::Anon, K::Anon, K::Anon, K::Anon, K::SharedAnon],
             Self::Fork => &[K::Anon, K::Anon, K::Anon, K::Anon, K::FilePrivate, K::SharedAnon],
             Self::ShmemThp => &[K::SharedAnon, K::SharedAnon, K::SharedAnon, K::SharedZero, K::Anon],
+            Self::Device => {
+                &[K::Anon, K::Anon, K::Anon, K::Anon, K::Anon, K::SharedAnon, K::Zero, K::FilePrivate]
+            }
+            // The model puts a page of a file back at once: no device takes it.
+            Self::Held => &[K::Anon],
             Self::Marks | Self::SoftOffline => {
                 &[K::Anon, K::Anon, K::Anon, K::SharedAnon, K::FilePrivate, K::FileShared]
             }
@@ -162,7 +190,7 @@ impl Class {
 
     /// Whether one of its kinds needs the tmpfs file.
     pub(super) const fn has_file(self) -> bool {
-        matches!(self, Self::File | Self::Fork | Self::Marks | Self::SoftOffline)
+        matches!(self, Self::File | Self::Fork | Self::Marks | Self::SoftOffline | Self::Device)
     }
 
     /// Whether huge pages are what it is about.
@@ -205,6 +233,8 @@ impl Class {
             (Action::Mark, if is(Self::Marks) { 22 } else { only(has_marks, 10) }),
             (Action::SoftOffline, only(is(Self::SoftOffline), 10)),
             (Action::Fault, only(has_faults, 40)),
+            (Action::Device, only(is(Self::Device), 40)),
+            (Action::Held, only(is(Self::Held), 40)),
         ]
     }
 }

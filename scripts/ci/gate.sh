@@ -7,18 +7,27 @@
 # written as Markdown to COMMENT.md (default target/gate-comment.md), with every raw round beside it as JSON.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-base="${1:?usage: scripts/ci/gate.sh BASE_REVISION [COMMENT.md]}"
+if [ $# -lt 1 ] || [ $# -gt 2 ]; then
+    echo "usage: scripts/ci/gate.sh BASE_REVISION [COMMENT.md]" >&2
+    exit 2
+fi
+base="$1"
 comment="${2:-target/gate-comment.md}"
-mkdir -p "$(dirname "$comment")"
+rounds="${comment%.md}.json"
+mkdir -p "$(dirname "$comment")" || exit 2
+# What lies there, perhaps out of a cache, is another run's: nobody shall take it for this one's.
+rm -f "$comment" "$rounds"
 read -r -a options <<< "${GATE_OPTIONS:-}"
 
 cargo build --release --locked || exit 2
 walkbench="${CARGO_TARGET_DIR:-target}/release/walkbench"
-"$walkbench" gate --baseline "$base" --format json "${options[@]}" > "${comment%.md}.json"
+"$walkbench" gate --baseline "$base" --format json "${options[@]}" > "$rounds"
 code=$?
-if [ -s "${comment%.md}.json" ]; then
+if [ -s "$rounds" ]; then
     # Decided once; shown from the recording, so that comment, log and exit code cannot disagree.
-    "$walkbench" gate --replay "${comment%.md}.json" --format markdown > "$comment"
-    "$walkbench" gate --replay "${comment%.md}.json"
+    "$walkbench" gate --replay "$rounds" --format markdown > "$comment"
+    "$walkbench" gate --replay "$rounds"
+else
+    rm -f "$rounds"
 fi
 exit "$code"

@@ -12,6 +12,7 @@ mod planted;
 pub(crate) mod scratch;
 mod self_test;
 mod side;
+mod untimed;
 
 use std::fs;
 use std::path::Path;
@@ -22,6 +23,7 @@ use serde_json::json;
 
 pub(crate) use self::arguments::GateArgs;
 use self::arguments::{Format, Inconclusive};
+use self::untimed::Untimed;
 use crate::gate::counts;
 use crate::gate::report::{self, Around};
 use crate::gate::rounds::Recording;
@@ -64,6 +66,9 @@ fn exit(verdict: Verdict, inconclusive: Inconclusive) -> ExitCode {
 
 fn replay(args: &GateArgs, file: &Path) -> Result<ExitCode> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    if let Some(untimed) = Untimed::parse(&text) {
+        return untimed.print(args.format);
+    }
     let recording = Recording::parse(&text).with_context(|| file.display().to_string())?;
     let decision = verdict::decide(&recording);
     // What `gate` printed says more than the bare recording.

@@ -16,6 +16,7 @@ use super::planted::Planted;
 use super::scratch::Scratch;
 use super::self_test::{self, Kept};
 use super::side::Program;
+use super::untimed::Untimed;
 use super::{EXIT_COUNTS, cells, exact, exit, instructions, print, stopped};
 use crate::gate::counts;
 use crate::gate::report::Around;
@@ -166,24 +167,7 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
         }
     }
     if !args.tiers.contains(&Tier::Time) {
-        let verdict = match (executes_more, is_over) {
-            (true, _) => "regression: more instructions",
-            (false, true) => "exact counts changed",
-            (false, false) => "pass",
-        };
-        match args.format {
-            Format::Json => output::print_json(&json!({
-                "schema": JSON_SCHEMA,
-                "verdict": verdict,
-                "notes": notes,
-                "details": details,
-            }))?,
-            Format::Text | Format::Markdown => {
-                output::print(&format!("{verdict}\n{}\n{details}", notes.join("\n")))?;
-            }
-        }
-        let code = if is_over { EXIT_COUNTS } else { 0 };
-        return Ok(ExitCode::from(if executes_more { 1 } else { code }));
+        return Untimed::new(executes_more, is_over, notes, details).print(args.format);
     }
     let Some(measured) = paired::measure(&plan)? else { return Ok(stopped()) };
     let decision = verdict::decide(&measured.recording);

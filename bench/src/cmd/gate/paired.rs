@@ -2,9 +2,11 @@
 //!
 //! One side runs, the other sleeps. In a launch, a fresh set of processes, cells come in an order of its own; a cell has
 //! its rounds one after the other, a block of each side a round, ABBA or BAAB by the toss of a coin. Blocks of both sides
-//! do the same number of sweeps, found once, on the slower side, so that one lasts about 3 ms. What is looked at again
-//! ([`verdict::to_confirm`]) is decided once, after the screening launches; nothing is repeated until it pleases. With
-//! layouts, every launch has a link of either side that no other launch has.
+//! do the same number of sweeps, found once, on the slower side, so that one lasts about half a millisecond: what a
+//! neighbour does to the caches and to the other half of a core changes within milliseconds, and only what it did to both
+//! blocks of a round cancels out. What is looked at again ([`verdict::to_confirm`]) is decided once, after the screening
+//! launches; nothing is repeated until it pleases. With layouts, every launch has a link of either side that no other
+//! launch has.
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,8 +34,10 @@ use crate::progress::Progress;
 pub(super) const CONTROL: &str = "dense_4k@16MiB/snapshot/512/none/1/map_order";
 /// More work in the planted control.
 const PLANTED_PERCENT: u64 = 3;
-/// What a block should last.
-const BLOCK_NS: u64 = 3_000_000;
+/// What a block should last. Six of 0.5 ms tell four times as much as one of 3 ms beside compilers on two processors.
+const BLOCK_NS: u64 = 500_000;
+/// What a round of a [`Rule`] is worth: as many rounds of shorter blocks as take a side so long.
+const ROUND_NS: u64 = 3_000_000;
 /// What a round may last, resets between sweeps included, if fewer sweeps can help it.
 const LONGEST_ROUND: Duration = Duration::from_millis(60);
 /// Operations of a block that a p99 is made of: the ten slowest of them decide it.
@@ -145,7 +149,10 @@ struct Cell {
     compared: Compared,
     churn: Option<workloads::churn::ChurnSpec>,
     set_up: Duration,
+    /// What a round lasts.
     round: Duration,
+    /// Rounds for each one that the rule has.
+    times: u32,
 }
 
 impl Cell {
@@ -245,10 +252,11 @@ impl Bench<'_> {
             (0..cells.len()).filter(|c| cells[*c].compared.role == Role::Cell).collect();
         let controls: Vec<usize> =
             (0..cells.len()).filter(|c| cells[*c].compared.role != Role::Cell).collect();
-        let again = ((screened.len() as f64 * again(screened.len())).ceil() as usize + controls.len()) as u64;
+        let planned =
+            ((screened.len() as f64 * again(screened.len())).ceil() as usize + controls.len()) as u64;
         self.steps = 0;
         let all = u64::from(rule.screen_launches) * screened.len() as u64
-            + u64::from(rule.confirm_launches) * again;
+            + u64::from(rule.confirm_launches) * planned;
         self.progress = Progress::resumed(all, began.elapsed(), Some(left));
 
         let screening = Instant::now();
@@ -271,15 +279,21 @@ impl Bench<'_> {
         let mut again = verdict::to_confirm(&recording);
         again.extend(&controls);
         let left = self.plan.budget.saturating_sub(began.elapsed());
+        // Where fewer are looked at again than was planned for, or all of it took less time, there are more rounds: how many
+        // does not depend on what they will say.
         let rounds = confirm_rounds(&cells, &again, rule.confirm_launches, left)
-            .clamp(FEWEST_ROUNDS, rule.confirm_rounds);
+            .clamp(FEWEST_ROUNDS, Rule::default().confirm_rounds);
+        recording.rule.confirm_rounds = rounds;
         if rounds < rule.confirm_rounds {
+            let why = if again.len() as u64 > planned {
+                format!("{} cells are looked at again, more than", again.len() - controls.len())
+            } else {
+                "the first stage took longer than".to_owned()
+            };
+            let instead = rule.confirm_rounds;
             notes.push(format!(
-                "{} cells are looked at again, more than the budget was planned for: with {rounds} rounds a launch instead of {}",
-                again.len() - controls.len(),
-                rule.confirm_rounds
+                "{why} the budget was planned for: {rounds} rounds a launch instead of {instead}"
             ));
-            recording.rule.confirm_rounds = rounds;
         }
         let confirming = Instant::now();
         for _ in 0..rule.confirm_launches {
@@ -354,7 +368,7 @@ impl Bench<'_> {
             let group = id.rsplit_once('/').and_then(|(group, _)| Group::parse(group));
             let churn = group.and_then(|g| g.churn);
             let compared = Compared { id: id.clone(), role, sweeps: 1, metric: Metric::Block };
-            let mut cell = Cell { compared, churn, set_up: Duration::ZERO, round: Duration::ZERO };
+            let mut cell = Cell { compared, churn, set_up: Duration::ZERO, round: Duration::ZERO, times: 1 };
             let (old, new, _) = cell.who();
             let began = Instant::now();
             let prepared = match self.prepare(sides, new, 0, &id) {
@@ -412,8 +426,7 @@ impl Bench<'_> {
         let planted = cells.last().map(|c| Cell {
             compared: Compared { role: Role::Planted, ..c.compared.clone() },
             churn: None,
-            set_up: c.set_up,
-            round: c.round,
+            ..*c
         });
         cells.extend(planted);
         Ok(Some(cells))
@@ -463,20 +476,22 @@ impl Bench<'_> {
             }
         }
         let compared = Compared { metric: Metric::P99, sweeps, ..cell.compared.clone() };
-        Ok(Ok(Cell { compared, round, ..*cell }))
+        let times = (cell.times / times as u32).max(1);
+        Ok(Ok(Cell { compared, round, times, ..*cell }))
     }
 
-    /// How many sweeps make a block of about 3 ms on the slower side; checked once, since a probe may be interrupted.
+    /// How many sweeps make a block of about half a millisecond on the slower side; checked once, since a probe may be
+    /// interrupted.
     fn block_length(&mut self, sides: &mut Sides, cell: &mut Cell, prepared: &Prepared) -> Result<()> {
         let (old, new, _) = cell.who();
         let wanted_ns = BLOCK_NS.max(prepared.least_block_ns);
         let mut sweeps = 1u32;
-        let mut took = Duration::ZERO;
+        let (mut took, mut slower) = (Duration::ZERO, 1);
         for _ in 0..12 {
             let began = Instant::now();
             let ran = [self.run(sides, old, cell, sweeps)?, self.run(sides, new, cell, sweeps)?];
             took = began.elapsed();
-            let slower = ran.iter().map(|(r, _)| r.ns).max().unwrap_or(1);
+            slower = ran.iter().map(|(r, _)| r.ns).max().unwrap_or(1);
             let is_long = slower * 2 >= wanted_ns && slower <= wanted_ns * 2;
             let is_single = sweeps == 1 && slower >= wanted_ns;
             if is_long || is_single || (took >= LONGEST_ROUND / 2 && slower * 8 >= wanted_ns) {
@@ -494,7 +509,18 @@ impl Bench<'_> {
         // Calls of a block in hundreds, so that per cents of them are whole calls.
         let hundreds = 100 / gcd(100, prepared.calls.max(1)) as u32;
         cell.compared.sweeps = if sweeps > 2 * hundreds { sweeps.next_multiple_of(hundreds) } else { sweeps };
-        cell.round = took;
+        let sweeps = cell.compared.sweeps;
+        let mut rounds = vec![took];
+        // One probe may be interrupted, and the budget is planned with it; of long ones a few would cost more than they tell.
+        while rounds.len() < 5 && took < LONGEST_ROUND / 8 {
+            let began = Instant::now();
+            self.run(sides, old, cell, sweeps)?;
+            self.run(sides, new, cell, sweeps)?;
+            rounds.push(began.elapsed());
+        }
+        rounds.sort_unstable();
+        cell.round = rounds[rounds.len() / 2];
+        cell.times = u32::try_from(ROUND_NS / slower.max(BLOCK_NS)).unwrap_or(1).max(1);
         Ok(())
     }
 
@@ -551,7 +577,7 @@ impl Bench<'_> {
             let cell = &cells[comparison];
             self.progress.step(self.steps, &cell.compared.id);
             self.steps += 1;
-            launch.series.push(self.series(&mut sides, cell, comparison, rounds)?);
+            launch.series.push(self.series(&mut sides, cell, comparison, rounds * cell.times)?);
         }
         Ok(Some(launch))
     }
@@ -640,7 +666,7 @@ fn takes(cells: &[Cell], rule: &Rule) -> Duration {
     let of =
         |role_is_cell: bool| cells.iter().filter(move |c| (c.compared.role == Role::Cell) == role_is_cell);
     let launch = |cells: &mut dyn Iterator<Item = &Cell>, rounds: u32| -> Duration {
-        cells.map(|c| c.set_up + c.round * (rounds + c.warm_ups())).sum()
+        cells.map(|c| c.set_up + c.round * (rounds * c.times + c.warm_ups())).sum()
     };
     let screen = launch(&mut of(true), rule.screen_rounds) * rule.screen_launches;
     let again = launch(&mut of(true), rule.confirm_rounds).mul_f64(again(of(true).count()));
@@ -652,7 +678,7 @@ fn takes(cells: &[Cell], rule: &Rule) -> Duration {
 fn confirm_rounds(cells: &[Cell], who: &[usize], launches: u32, left: Duration) -> u32 {
     let set_up: Duration =
         who.iter().map(|c| cells[*c].set_up + cells[*c].round * cells[*c].warm_ups()).sum();
-    let round: Duration = who.iter().map(|c| cells[*c].round).sum();
+    let round: Duration = who.iter().map(|c| cells[*c].round * cells[*c].times).sum();
     let left = left.saturating_sub(set_up * launches).as_secs_f64();
     (left / (round * launches).as_secs_f64().max(1e-9)) as u32
 }

@@ -50,6 +50,7 @@ fn wrong_usage_is_answered_before_anything_is_made() {
         (&["--speed", "1", at], "--speed: no such option"),
         (&["--timeout", "soon", at], "--timeout soon: expected a whole number"),
         (&["--seed", "x", at, "record"], "--seed x: expected a whole number"),
+        (&["--class", "no such", at, "record"], "--class no such: expected the name of a class"),
         (&["--tree", "/nowhere", at], "/nowhere: expected the sources of a kernel"),
         (&["--patch", "/nowhere.patch", at, "ab"], "/nowhere.patch: expected a patch"),
         (&[at, "everything"], "everything: no such stage"),
@@ -73,6 +74,8 @@ fn the_module_has_one_name_everywhere() {
     for config in ["um.config", "qemu.config"] {
         assert!(text(config).contains("CONFIG_WALKBENCH_HMM=y"));
     }
+    // Whose devices `record --class dev` plays with.
+    assert!(text("qemu.config").contains("CONFIG_TEST_HMM=y"));
     assert!(text("run.sh").contains("obj-$(CONFIG_WALKBENCH_HMM) += walkbench_hmm/"));
     let source = text("module/walkbench_hmm.c");
     assert!(source.contains(".name = \"walkbench_hmm\"") && source.contains("#include \"walkbench_hmm.h\""));

@@ -71,6 +71,8 @@ impl Visitor for Case<'_> {
             match () {
                 // Tables stay, entries go.
                 () if self.is("absent") || self.is("empty_tables") => {
+                    // A huge zero page that is written becomes small ones.
+                    advise(Advice::DontNeed);
                     advise(Advice::PopulateWrite);
                     advise(Advice::DontNeed);
                 }

@@ -66,7 +66,7 @@ impl Machine for Odd {
 fn the_echo_of_every_recording_passes_and_every_field_is_compared() {
     let mut fields = FieldTable::default();
     let mut steps = 0;
-    for name in ["hand", "nasty", "snapshot", "fault", "dev", "scenarios-1"] {
+    for name in ["hand", "nasty", "snapshot", "fault", "dev", "scenarios-1", "dev-8", "held-8"] {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("truth/{name}.jsonl.gz"));
         for scenario in read_path(&file).unwrap() {
             let outcome = replay(&scenario, |scenario| Ok(Echo::new(scenario)));
@@ -75,7 +75,7 @@ fn the_echo_of_every_recording_passes_and_every_field_is_compared() {
             fields.merge(&outcome.fields);
         }
     }
-    assert_eq!(steps, 26_672);
+    assert_eq!(steps, 30_454);
     for (field, counts) in fields.iter() {
         assert!(counts.compared > 0, "{field} was never compared");
         assert_eq!(counts.differ, 0, "{field}");

@@ -250,12 +250,10 @@ impl Script {
             Action::SoftOffline => {
                 Op::Madvise { span: self.dice.short(self.npages, 3), advice: Advice::SoftOffline }
             }
+            // Not by the test driver's own reads and writes: one of a page that is in the memory of the same device kills
+            // the process inside the kernel (dmirror_do_read of Linux 6.12 takes the page for one of the processor's).
             Action::Fault if self.class == Class::Device && self.dice.chance(40) => {
-                if self.dice.chance(50) {
-                    Op::DeviceRead { span }
-                } else {
-                    Op::DeviceWrite { span }
-                }
+                Op::Fault { span, req: if self.dice.chance(50) { Wish::Read } else { Wish::Write } }
             }
             Action::Fault => self.fault(span),
             Action::Device => self.device(span),
@@ -395,17 +393,26 @@ mod tests {
 
     /// The contract of a seed, which is how old recordings can be made again.
     #[test]
-    fn the_recording_of_seed_1_is_what_seed_1_gives() {
-        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("truth/scenarios-1.jsonl.gz");
-        let recorded = crate::scenario::read_path(&file).unwrap();
-        assert_eq!(recorded.len(), 1620);
-        for (number, recorded) in recorded.into_iter().enumerate() {
-            let mut scenario = generate(1, number as u64);
-            (scenario.kernel, scenario.line) = (recorded.kernel.clone(), recorded.line);
-            for (step, recorded) in scenario.steps.iter_mut().zip(&recorded.steps) {
-                step.expected = recorded.expected.clone();
+    fn a_recording_is_what_its_seed_gives() {
+        type Made = fn(u64) -> Option<Scenario>;
+        let recordings: [(&str, usize, Made); 3] = [
+            ("scenarios-1", 1620, |number| Some(generate(1, number))),
+            ("dev-8", 300, |number| generate_of("dev", 8, number)),
+            ("held-8", 150, |number| generate_of("held", 8, number)),
+        ];
+        for (name, count, made) in recordings {
+            let file =
+                std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("truth/{name}.jsonl.gz"));
+            let recorded = crate::scenario::read_path(&file).unwrap();
+            assert_eq!(recorded.len(), count);
+            for (number, recorded) in recorded.into_iter().enumerate() {
+                let mut scenario = made(number as u64).unwrap();
+                (scenario.kernel, scenario.line) = (recorded.kernel.clone(), recorded.line);
+                for (step, recorded) in scenario.steps.iter_mut().zip(&recorded.steps) {
+                    step.expected = recorded.expected.clone();
+                }
+                assert!(scenario == recorded, "{name} {number}: {}", crate::scenario::to_line(&scenario));
             }
-            assert!(scenario == recorded, "{number}: {}", crate::scenario::to_line(&scenario));
         }
     }
 

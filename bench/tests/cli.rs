@@ -367,7 +367,7 @@ fn live_says_a_figure_or_a_reason_for_every_row() {
         let figure = row["ns_per_page"]["median"].as_f64();
         assert_eq!(figure.is_some(), row["error"].is_null(), "{row}");
         assert!(
-            matches!(row["stage"].as_str(), Some("snapshot" | "fault")) && row["shape"].is_string(),
+            matches!(row["stage"].as_str(), Some("snapshot" | "fault" | "zap")) && row["shape"].is_string(),
             "{row}"
         );
     }
@@ -378,6 +378,7 @@ fn live_says_a_figure_or_a_reason_for_every_row() {
         "populate_read",
         "populate_write",
         "touch",
+        "dont_need",
         "hmm_dmirror",
         "hmm_range_fault",
         "hmm_range_fault_read",

@@ -95,7 +95,7 @@ fn methodology_md_agrees_with_the_kernels_that_it_names() {
 fn what_is_no_calibration_is_refused_with_the_reason_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let there = folder.path().join("report");
-    let kernel = "results/2026-11-21-uml-6.12";
+    let kernel = "results/2026-11-30-uml-6.12";
     let copy = folder.path().join("copy");
     fs::create_dir(&copy).unwrap();
     for file in ["run.json", "samples.jsonl.gz"] {

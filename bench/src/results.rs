@@ -23,7 +23,7 @@ use crate::questions::{CellId, Coordinate, Metric, Stage};
 use crate::record::{Line, Operations, Run, Sample};
 use crate::stats::{Estimate, Sorted, estimate, log_ratio};
 
-/// What `run.json` says of a cell, as far as readers need it.
+/// What [`crate::analysis`] says of a cell, as far as readers need it.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct CellFacts {
     /// The cell.
@@ -214,11 +214,6 @@ impl Results {
             Some((launch, Sorted::new(values(&clean, cell, metric).into_values().collect())?.median()))
         };
         self.launches(cell, metric).filter_map(of).collect()
-    }
-    /// Nanoseconds a page in a stage, the middle launch's; 0 where it takes none.
-    pub(crate) fn stage_ns(&self, cell: &CellId, stage: Stage) -> Option<f64> {
-        let launches = self.each_launch(cell, Metric::Stage(stage));
-        Some(Sorted::new(launches.into_values().collect())?.median())
     }
     /// Pages that each launch reported in whole operations.
     pub(crate) fn nr_pages_by_launch(&self, cell: &CellId) -> BTreeMap<u32, u64> {

@@ -133,11 +133,12 @@ impl Group<'_> {
     fn ns_per_page(&self, name: &str) -> Option<Interval> {
         let launches: Vec<Interval> =
             self.launched.iter().filter_map(|l| l.whole.ns_per_page(name)).collect();
-        if let [only] = launches.as_slice() {
-            return Some(*only);
-        }
-        // Absolute times are shown and never compared: the middle launch, and below six launches the span of all.
-        Some(median_interval(&Sorted::new(launches.iter().map(|i| i.median).collect())?))
+        let medians = || launches.iter().map(|i| i.median);
+        // Absolute times are shown and never compared: the middle launch, as exports and questions have it.
+        let logs: Vec<f64> = medians().map(f64::ln).collect();
+        let middle = over_launches(&logs, || launches.first().copied());
+        // What takes no longer than the clock has no logarithm.
+        middle.or_else(|| Some(median_interval(&Sorted::new(medians().collect())?)))
     }
     fn x_decode(&self, name: &str) -> Option<Interval> {
         let logs: Vec<f64> = self.launched.iter().filter_map(|l| l.whole.log_ratio(name, "decode")).collect();
@@ -164,9 +165,9 @@ impl Group<'_> {
         }
     }
     fn split(&self, name: &str) -> Split {
-        let launch = |l: &Launched<'_>| split::Launch {
-            apart: l.staged.blocks(name).collect(),
-            whole_ns: l.whole.ns_per_page(name).map(|i| i.median),
+        let launch = |l: &Launched<'_>| {
+            let whole_ns = l.whole.ns_per_page(name).map(|i| i.median);
+            split::Launch { apart: l.staged.blocks(name, whole_ns).collect(), whole_ns }
         };
         let launches: Vec<split::Launch> = self.launched.iter().map(launch).collect();
         let whole_ns = self.ns_per_page(name).map(|i| i.median);
@@ -374,7 +375,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_taking_apart_costs_noop_is_taken_off_everybody() {
+    fn what_taking_apart_costs_is_taken_off() {
         let mut samples: Vec<Sample> =
             (0..5).flat_map(|r| [sample("map_order", r, 100), sample("noop", r, 2)]).collect();
         let real = Stages { prepare_ns: 20_000, walk_ns: 50_000, consume_ns: 30_000, ..Stages::default() };
@@ -392,18 +393,29 @@ pub(super) mod tests {
             assert!((cell.stages[stage] - ns as f64 / 1000.0).abs() < 1e-9, "{stage} {}", cell.stages[stage]);
         }
         assert!((cell.stages_of_whole.unwrap() - 1.0).abs() < 1e-9);
-        // Blocks that say how often the clock was read pay for that: here twice around each of five faults, too.
+        // Blocks that say how often the clock was read pay what a reading costs them, here with two around each of five
+        // faults: from nothing to twice what it costs noop. What is beyond that shows.
         let readings = Readings { prepare: 10, walk: 15, fault: 5, retry: 0, consume: 10 };
-        let faulted = Stages { walk_ns: real.walk_ns + 15 * 400, fault_ns: 7000 + 5 * 400, ..read(real) };
-        let apart = TakenApart { whole_ns: faulted.sum(), readings };
-        samples[10] = Sample { apart: Some(apart), ..staged("map_order", 5, faulted) };
-        let cell = result_of(&samples, &[], ID).cells.remove(0);
-        let real_sum = (real.sum() + 7000) as f64;
-        for (stage, ns) in (Stages { fault_ns: 7000, ..real }).each() {
-            let expected = ns as f64 / real_sum * 100.0;
-            assert!((cell.stages[stage] - expected).abs() < 1e-9, "{stage} {}", cell.stages[stage]);
+        let faulted = Stages { walk_ns: 43_000, fault_ns: 7000, ..real };
+        assert_eq!(faulted.sum(), 100_000);
+        for (reading_ns, off) in [(-300, 0.88), (0, 1.0), (250, 1.0), (400, 1.0), (800, 1.0), (1000, 1.08)] {
+            let longer = |ns: u64, n: u64| (ns as i64 + n as i64 * reading_ns) as u64;
+            let read = Stages {
+                prepare_ns: longer(faulted.prepare_ns, readings.prepare),
+                walk_ns: longer(faulted.walk_ns, readings.walk),
+                fault_ns: longer(faulted.fault_ns, readings.fault),
+                retry_ns: 0,
+                consume_ns: longer(faulted.consume_ns, readings.consume),
+            };
+            let apart = TakenApart { whole_ns: read.sum(), readings };
+            samples[10] = Sample { apart: Some(apart), ..staged("map_order", 5, read) };
+            let cell = result_of(&samples, &[], ID).cells.remove(0);
+            assert!((cell.apart_of_whole.unwrap().median - off).abs() < 1e-9, "{reading_ns} {cell:?}");
+            assert_eq!(cell.marks.contains(&"stages_off".to_owned()), off != 1.0, "{reading_ns}");
+            for (stage, ns) in faulted.each().into_iter().filter(|_| off == 1.0) {
+                assert!((cell.stages[stage] - ns as f64 / 1000.0).abs() < 1e-9, "{reading_ns} {stage}");
+            }
         }
-        assert!((cell.apart_of_whole.unwrap().median - 1.07).abs() < 1e-9);
         samples[10] = staged("map_order", 5, read(real));
         // Where noop was not taken apart the same way nothing is known of it.
         samples.pop();

@@ -78,7 +78,8 @@ fn against_whole(launches: &[Launch]) -> Option<Interval> {
     over_launches(&logs, || Some(Interval { median: middle, lo: middle, hi: middle }))
 }
 
-/// Each stage's share of its block, the mean of a launch's blocks, and of launches; of the third of all blocks that took
+/// Each stage's share of its block: the mean of a launch's blocks, and of launches the middle, since a launch with few
+/// rounds may have had one block only, and a neighbour in one of its parts. Or the mean of the third of all blocks that took
 /// most nearly `like_ns`, if that is given. None for runs that do not say what a block took from end to end.
 fn shares(launches: &[Launch], like_ns: Option<f64>) -> Option<BTreeMap<&'static str, f64>> {
     type Shares = Vec<(&'static str, f64)>;
@@ -95,8 +96,10 @@ fn shares(launches: &[Launch], like_ns: Option<f64>) -> Option<BTreeMap<&'static
     };
     let mean_of = |blocks: &[ApartBlock]| mean(blocks.iter().filter_map(of_block).collect());
     let Some(like_ns) = like_ns else {
-        let launches = launches.iter().filter_map(|l| mean_of(&l.apart));
-        return Some(mean(launches.collect())?.into_iter().collect());
+        let launches: Vec<Shares> = launches.iter().filter_map(|l| mean_of(&l.apart)).collect();
+        let names = launches.first()?.iter().enumerate();
+        let middle = |i: usize| median(launches.iter().map(|shares| shares[i].1));
+        return names.map(|(i, (stage, _))| Some((*stage, middle(i)?))).collect();
     };
     let mut blocks: Vec<ApartBlock> = launches.iter().flat_map(|l| &l.apart).copied().collect();
     let apart = |b: &ApartBlock| (b.whole_ns.unwrap_or(0.0) / like_ns).ln().abs();

@@ -1,9 +1,11 @@
 //! From files to [`Results`].
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{CellFacts, Results};
 use crate::analysis;
@@ -26,18 +28,25 @@ pub(super) fn load(folder: &Path) -> Result<Results> {
     Ok(results)
 }
 
+/// The cells, by today's analysis of the lines, as answers are: `run.json` has those of the day of the run, and none of a
+/// run that was killed. Lines of schema 1 do not say everything.
+fn cells(run: &Run, lines: &[Line]) -> Result<Vec<Value>> {
+    if run.schema < 2 && !run.cells.is_empty() {
+        return Ok(run.cells.clone());
+    }
+    let id = |cell: &Value| cell["id"].as_str().map(str::to_owned);
+    let asked: BTreeSet<String> = run.cells.iter().filter_map(id).collect();
+    let is_wanted = |id: &str| asked.is_empty() || asked.contains(id);
+    let cells = analysis::results(run, lines, &is_wanted).into_iter().flat_map(|g| g.cells);
+    Ok(cells.map(serde_json::to_value).collect::<Result<_, _>>()?)
+}
+
 pub(super) fn of(folder: &Path, run: Run, lines: Vec<Line>) -> Result<Results> {
     let path = folder.join("run.json");
     if let Some(group) = run.groups.iter().find(|g| CellId::parse(&format!("{g}/x")).is_none()) {
         bail!("{}: group {group:?}: expected {ID} without the backend", path.display());
     }
-    // A run that was killed has no cells yet; its lines say what they are.
-    let cells = if run.cells.is_empty() {
-        let cells = analysis::results(&run, &lines, &|_| true).into_iter().flat_map(|g| g.cells);
-        cells.map(serde_json::to_value).collect::<Result<_, _>>()?
-    } else {
-        run.cells.clone()
-    };
+    let cells = cells(&run, &lines)?;
     let mut facts = Vec::new();
     for (i, cell) in cells.iter().enumerate() {
         let wrong = |e: String| anyhow!("{}: cells[{i}]: {e}", path.display());

@@ -43,9 +43,13 @@ impl Made {
         results
     }
     pub(crate) fn results(&self) -> Results {
-        let facts = self.cells.iter().map(|(id, _)| CellFacts {
+        let stages = |ns: f64| {
+            Stages::default().each().map(|(stage, _)| (stage, if stage == "walk" { ns / 2.0 } else { 0.0 }))
+        };
+        let facts = self.cells.iter().map(|(id, ns)| CellFacts {
             id: id.clone(),
             counts: self.counts.clone(),
+            stages: stages(*ns).map(|(stage, ns)| (stage.to_owned(), Some(ns))).into(),
             ..CellFacts::default()
         });
         let facts = facts.filter(|f| walker::backends::find(f.id.rsplit('/').next().unwrap_or("")).is_some());

@@ -46,6 +46,15 @@ fn a_stage_that_is_lost_or_counted_twice_is_off_whatever_happens_meanwhile() {
 }
 
 #[test]
+fn one_wild_block_of_a_launch_that_has_no_other_moves_no_stage() {
+    let mut launches = launches(GOOD, 1.0);
+    // A neighbour in the block of prepare, walk and read_retry: it came out longer than the whole.
+    launches[3].apart = vec![block([10.0, 130.0, 20.0, 0.0, 0.0], 100.0)];
+    let split = Split::new(&launches, 100.0, false);
+    assert!((split.stages["walk"] - 50.0).abs() < 1e-9 && !split.is_off, "{split:?}");
+}
+
+#[test]
 fn taking_apart_what_then_is_another_code_is_off_but_not_what_only_may_be() {
     for factor in [0.9, 1.1] {
         let split = Split::new(&launches(GOOD, factor), 100.0, false);

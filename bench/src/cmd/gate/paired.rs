@@ -8,6 +8,9 @@
 //! launches; nothing is repeated until it pleases. With layouts, every launch has a link of either side that no other
 //! launch has.
 
+mod budget;
+mod calibrate;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -17,42 +20,24 @@ use regex::Regex;
 use serde::Serialize;
 
 use super::side::{Failure, Program, Side};
-use crate::gate::protocol::{Answers, Churned, Prepared, Ran};
-use crate::gate::rounds::{
-    Compared, LEAST_ROUNDS, Launch, Metric, Recording, Role, Rule, SCHEMA, Series, Stage,
-};
+use crate::gate::protocol::{Churned, Prepared, Ran};
+use crate::gate::rounds::{Compared, Launch, Metric, Recording, Role, Rule, SCHEMA, Series, Stage};
 use crate::gate::verdict;
 use crate::interrupt;
 use crate::measure::churn::{DOSE_TOLERANCE, Tally, doses_differ};
-use crate::measure::matrix::Group;
 use crate::measure::order::Rng;
 use crate::measure::visit::Seats;
 use crate::os::{pinning, stolen};
 use crate::progress::Progress;
+use budget::{FEWEST_ROUNDS, again, confirm_rounds};
+pub(super) use budget::{TooSmall, enough_layouts};
 
 /// What both controls are measured on: short sweeps, so that 3 % of a block is many of them.
 pub(super) const CONTROL: &str = "dense_4k@16MiB/snapshot/512/none/1/map_order";
 /// More work in the planted control.
 const PLANTED_PERCENT: u64 = 3;
-/// What a block should last. Six of 0.5 ms tell four times as much as one of 3 ms beside compilers on two processors.
-const BLOCK_NS: u64 = 500_000;
-/// What a round of a [`Rule`] is worth: as many rounds of shorter blocks as take a side so long.
-const ROUND_NS: u64 = 3_000_000;
-/// What a round may last, resets between sweeps included, if fewer sweeps can help it.
-const LONGEST_ROUND: Duration = Duration::from_millis(60);
-/// Operations of a block that a p99 is made of: the ten slowest of them decide it.
-const TAIL_OPERATIONS: u64 = 1000;
-/// The share of the cells that is looked at again, for planning: a tenth seems slower or faster by chance.
-const AGAIN: f64 = 0.2;
-/// As many are planned for at least, where there are so many: a change has not been made for nothing.
-const AGAIN_AT_LEAST: f64 = 4.0;
 /// Rounds at most until churn gives both sides the same dose twice.
 const MOST_WARM_UPS: u32 = 8;
-/// How rules get smaller where there is little time: launches to screen and to confirm.
-const SMALLER: [(u32, u32); 3] = [(8, 14), (6, 10), (5, 8)];
-/// Rounds a launch at least.
-const FEWEST_ROUNDS: u32 = 4;
-const _: () = assert!(FEWEST_ROUNDS >= LEAST_ROUNDS);
 
 /// What to compare.
 #[derive(Debug)]
@@ -179,24 +164,6 @@ struct Bench<'a> {
     steps: u64,
     /// Launches so far, those for trying out not counted.
     launches: usize,
-}
-
-/// Refuses fewer layouts than the smallest rule has launches: two launches of one layout share its luck, and a test that
-/// takes them for independent would believe in it.
-///
-/// # Errors
-/// How many are expected.
-pub(super) fn enough_layouts(layouts: Option<u32>) -> Result<()> {
-    let [.., (screen, confirm)] = SMALLER;
-    if layouts.is_some_and(|n| n < screen + confirm) {
-        bail!(
-            "--layouts {}: every launch takes a layout that no other launch had; expected {} or more, {} for all launches",
-            layouts.unwrap_or(0),
-            screen + confirm,
-            SMALLER[0].0 + SMALLER[0].1
-        );
-    }
-    Ok(())
 }
 
 /// Measures; none when Ctrl-C came first.
@@ -347,91 +314,6 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Every cell once on both sides: the same answers? How long are blocks?
-    fn calibrate(
-        &mut self,
-        sides: &mut Sides,
-        left_out: &mut Vec<(String, String)>,
-    ) -> Result<Option<Vec<Cell>>> {
-        let mut cells = Vec::new();
-        let mut other_work = Vec::new();
-        let mut wanted: Vec<(String, Role)> =
-            self.plan.cells.iter().map(|c| (c.clone(), Role::Cell)).collect();
-        self.rng.shuffle(&mut wanted);
-        wanted.push((CONTROL.to_owned(), Role::Null));
-        for (id, role) in wanted {
-            if interrupt::is_asked() {
-                return Ok(None);
-            }
-            self.progress.step(self.steps, &format!("trying {id}"));
-            self.steps += 1;
-            let group = id.rsplit_once('/').and_then(|(group, _)| Group::parse(group));
-            let churn = group.and_then(|g| g.churn);
-            let compared = Compared { id: id.clone(), role, sweeps: 1, metric: Metric::Block };
-            let mut cell = Cell { compared, churn, set_up: Duration::ZERO, round: Duration::ZERO, times: 1 };
-            let (old, new, _) = cell.who();
-            let began = Instant::now();
-            let prepared = match self.prepare(sides, new, 0, &id) {
-                Ok(new) => new,
-                Err(e) => {
-                    return Err(anyhow::Error::from(e).context(format!("{id}: this program cannot do it")));
-                }
-            };
-            let before = match self.prepare(sides, old, 0, &id) {
-                Ok(prepared) => prepared,
-                Err(Failure::Refused(why)) => {
-                    left_out.push((id, format!("the baseline cannot do it: {why}")));
-                    continue;
-                }
-                Err(Failure::Broken(e)) => return Err(e.context(id)),
-            };
-            cell.set_up = began.elapsed();
-            self.spent.setting_up_s += cell.set_up.as_secs_f64();
-            let ask = |sides: &mut Sides, who| -> Result<Answers> {
-                sides.side(who).ask("answers").map_err(|e| anyhow::Error::from(e).context(id.clone()))
-            };
-            let answers = (ask(sides, old)?, ask(sides, new)?);
-            if answers.0 != answers.1 || (before.calls, before.pages) != (prepared.calls, prepared.pages) {
-                other_work.push(id);
-                continue;
-            }
-            self.block_length(sides, &mut cell, &prepared)?;
-            if role == Role::Cell && self.plan.tails.is_match(&id) {
-                match self.tail(sides, &cell, &prepared)? {
-                    Ok(tail) => cells.extend([cell, tail]),
-                    Err(why) => {
-                        left_out.push((Metric::P99.label(&id), why));
-                        cells.push(cell);
-                    }
-                }
-                continue;
-            }
-            cells.push(cell);
-        }
-        if !other_work.is_empty() {
-            bail!(
-                "{} cells give other answers than the baseline's, so their times say nothing of each other: {}{}\n\
-                 `walkbench verify` says whether this program's are right; --filter leaves cells out",
-                other_work.len(),
-                other_work.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),
-                if other_work.len() > 5 { ", ..." } else { "" }
-            );
-        }
-        if cells.len() < 2 {
-            bail!(
-                "no cell can be compared: {}",
-                left_out.first().map_or("none was asked for", |(_, why)| why)
-            );
-        }
-        let planted = cells.last().map(|c| Cell {
-            compared: Compared { role: Role::Planted, ..c.compared.clone() },
-            churn: None,
-            ..*c
-        });
-        cells.extend(planted);
-        Ok(Some(cells))
-    }
-
     fn prepare(&self, sides: &mut Sides, who: Who, extra: u64, id: &str) -> Result<Prepared, Failure> {
         sides.side(who).ask(&format!("prepare {} {extra} {id}", self.plan.seed))
     }
@@ -455,111 +337,6 @@ impl Bench<'_> {
             })?,
         };
         Ok((ran, ns))
-    }
-
-    /// The comparison of a cell's p99, or why there can be none.
-    fn tail(&mut self, sides: &mut Sides, cell: &Cell, prepared: &Prepared) -> Result<Result<Cell, String>> {
-        let of_block = prepared.calls * u64::from(cell.compared.sweeps);
-        let times = TAIL_OPERATIONS.div_ceil(of_block.max(1));
-        let round = cell.round * u32::try_from(times).unwrap_or(u32::MAX);
-        if round > LONGEST_ROUND {
-            return Ok(Err(format!(
-                "a round of {TAIL_OPERATIONS} operations a side, fewer of which have no p99, would last {round:.0?}"
-            )));
-        }
-        let sweeps = cell.compared.sweeps * times as u32;
-        for who in [cell.who().0, cell.who().1] {
-            match sides.side(who).ask::<Ran>(&format!("tail {sweeps}")) {
-                Ok(_) => {}
-                Err(Failure::Refused(why)) => return Ok(Err(format!("the baseline cannot do it: {why}"))),
-                Err(Failure::Broken(e)) => return Err(e.context(cell.compared.id.clone())),
-            }
-        }
-        let compared = Compared { metric: Metric::P99, sweeps, ..cell.compared.clone() };
-        let times = (cell.times / times as u32).max(1);
-        Ok(Ok(Cell { compared, round, times, ..*cell }))
-    }
-
-    /// How many sweeps make a block of about half a millisecond on the slower side; checked once, since a probe may be
-    /// interrupted.
-    fn block_length(&mut self, sides: &mut Sides, cell: &mut Cell, prepared: &Prepared) -> Result<()> {
-        let (old, new, _) = cell.who();
-        let wanted_ns = BLOCK_NS.max(prepared.least_block_ns);
-        let mut sweeps = 1u32;
-        let (mut took, mut slower) = (Duration::ZERO, 1);
-        for _ in 0..12 {
-            let began = Instant::now();
-            let ran = [self.run(sides, old, cell, sweeps)?, self.run(sides, new, cell, sweeps)?];
-            took = began.elapsed();
-            slower = ran.iter().map(|(r, _)| r.ns).max().unwrap_or(1);
-            let is_long = slower * 2 >= wanted_ns && slower <= wanted_ns * 2;
-            let is_single = sweeps == 1 && slower >= wanted_ns;
-            if is_long || is_single || (took >= LONGEST_ROUND / 2 && slower * 8 >= wanted_ns) {
-                break;
-            }
-            let next = (f64::from(sweeps) * wanted_ns as f64 / slower as f64).ceil();
-            // No leap by a single, short, perhaps interrupted probe.
-            sweeps = (next as u32).clamp(1, sweeps.saturating_mul(64));
-        }
-        if took > LONGEST_ROUND && sweeps > 1 {
-            let fewer = f64::from(sweeps) * LONGEST_ROUND.as_secs_f64() / took.as_secs_f64();
-            took = took.mul_f64(fewer.max(1.0) / f64::from(sweeps));
-            sweeps = (fewer as u32).max(1);
-        }
-        // Calls of a block in hundreds, so that per cents of them are whole calls.
-        let hundreds = 100 / gcd(100, prepared.calls.max(1)) as u32;
-        cell.compared.sweeps = if sweeps > 2 * hundreds { sweeps.next_multiple_of(hundreds) } else { sweeps };
-        let sweeps = cell.compared.sweeps;
-        let mut rounds = vec![took];
-        // One probe may be interrupted, and the budget is planned with it; of long ones a few would cost more than they tell.
-        while rounds.len() < 5 && took < LONGEST_ROUND / 8 {
-            let began = Instant::now();
-            self.run(sides, old, cell, sweeps)?;
-            self.run(sides, new, cell, sweeps)?;
-            rounds.push(began.elapsed());
-        }
-        rounds.sort_unstable();
-        cell.round = rounds[rounds.len() / 2];
-        cell.times = u32::try_from(ROUND_NS / slower.max(BLOCK_NS)).unwrap_or(1).max(1);
-        Ok(())
-    }
-
-    /// The largest rule that fits into `left`.
-    fn rule(&self, cells: &[Cell], left: Duration, elapsed: Duration) -> Result<Rule> {
-        let full = Rule::default();
-        let mut needs = Duration::ZERO;
-        let layouts = self.plan.layouts.len() as u32;
-        for (screen_launches, confirm_launches) in SMALLER {
-            if layouts > 0 && screen_launches + confirm_launches > layouts {
-                continue;
-            }
-            let takes = |share: f64| {
-                let rounds = |n: u32| ((f64::from(n) * share) as u32).max(FEWEST_ROUNDS);
-                let rule = Rule {
-                    screen_launches,
-                    confirm_launches,
-                    screen_rounds: rounds(full.screen_rounds),
-                    confirm_rounds: rounds(full.confirm_rounds),
-                    ..full.clone()
-                };
-                (takes(cells, &rule), rule)
-            };
-            // From all rounds down to the fewest.
-            for step in (0..=30).rev() {
-                let (time, rule) = takes(f64::from(step) / 30.0);
-                needs = time;
-                if time <= left {
-                    rule.check()?;
-                    return Ok(rule);
-                }
-            }
-        }
-        bail!(
-            "--budget {}: too small for any verdict on {} cells; expected --budget {} or more, or fewer cells (--filter)",
-            self.plan.budget.as_secs(),
-            self.plan.cells.len(),
-            (needs + elapsed).as_secs() + 2
-        )
     }
 
     /// One launch: each of `who` with its rounds.
@@ -654,35 +431,4 @@ fn has_other_dose(cell: &Cell, first: &Ran, second: &Ran) -> bool {
     };
     let (Some(a), Some(b)) = (tally(&first.churn), tally(&second.churn)) else { return true };
     doses_differ(spec, &[a, b], DOSE_TOLERANCE)
-}
-
-/// The share of so many comparisons that is planned to be looked at again.
-fn again(comparisons: usize) -> f64 {
-    AGAIN.max(AGAIN_AT_LEAST / comparisons.max(1) as f64).min(1.0)
-}
-
-/// What a rule takes on these cells.
-fn takes(cells: &[Cell], rule: &Rule) -> Duration {
-    let of =
-        |role_is_cell: bool| cells.iter().filter(move |c| (c.compared.role == Role::Cell) == role_is_cell);
-    let launch = |cells: &mut dyn Iterator<Item = &Cell>, rounds: u32| -> Duration {
-        cells.map(|c| c.set_up + c.round * (rounds * c.times + c.warm_ups())).sum()
-    };
-    let screen = launch(&mut of(true), rule.screen_rounds) * rule.screen_launches;
-    let again = launch(&mut of(true), rule.confirm_rounds).mul_f64(again(of(true).count()));
-    let controls = launch(&mut of(false), rule.confirm_rounds);
-    screen + (again + controls) * rule.confirm_launches
-}
-
-/// Rounds that fit into `left`.
-fn confirm_rounds(cells: &[Cell], who: &[usize], launches: u32, left: Duration) -> u32 {
-    let set_up: Duration =
-        who.iter().map(|c| cells[*c].set_up + cells[*c].round * cells[*c].warm_ups()).sum();
-    let round: Duration = who.iter().map(|c| cells[*c].round * cells[*c].times).sum();
-    let left = left.saturating_sub(set_up * launches).as_secs_f64();
-    (left / (round * launches).as_secs_f64().max(1e-9)) as u32
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -15,10 +15,14 @@ use anyhow::{Context, Result, bail};
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 
+use super::paired::TooSmall;
 use super::planted::Planted;
 use crate::gate::rounds::{Recording, Role};
 use crate::gate::verdict::{self, Decision, State, Verdict};
 use crate::stats::clopper_pearson;
+
+/// Runs in a row for which the budget may be too small.
+const REFUSED_IN_A_ROW: u32 = 5;
 
 /// A run, as the file has it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -200,10 +204,11 @@ impl Tally {
 }
 
 /// Runs all of `plants` by turns until each has `n`; `run` makes one with a plant and a seed, none when Ctrl-C came, which
-/// is what it says then.
+/// is what it says then. A run for which the budget was too small, since the machine was busier than before, has measured
+/// nothing, and is made again.
 ///
 /// # Errors
-/// What a run says.
+/// What a run says; of a budget that is too small if none fitted into it before, or some in a row do not.
 pub(super) fn run(
     kept: &mut Kept,
     plants: &[Planted],
@@ -225,7 +230,17 @@ pub(super) fn run(
                     kept.count(planted)
                 );
             }
-            let Some(recording) = run(planted, seed)? else { return Ok(false) };
+            let mut refused = 0;
+            let recording = loop {
+                match run(planted, seed) {
+                    Err(e) if e.is::<TooSmall>() && !kept.runs.is_empty() && refused < REFUSED_IN_A_ROW => {
+                        refused += 1;
+                        eprintln!("{i} of {n}, planted {planted}: refused, and made again: {e}");
+                    }
+                    recording => break recording?,
+                }
+            };
+            let Some(recording) = recording else { return Ok(false) };
             let decision = verdict::decide(&recording);
             let reasons = decision.reasons.join("; ");
             eprintln!("{i} of {n}, planted {planted}: {}: {reasons}", decision.verdict.words());
@@ -266,6 +281,36 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_run_that_is_refused_is_made_again_but_not_for_ever_nor_the_first() {
+        let quiet = Recording::parse(include_str!("../../../recordings/quiet.json")).unwrap();
+        let go = |runs: &[bool]| {
+            let mut kept = Kept::open(None, 20, &[]).unwrap();
+            let mut runs = runs.iter();
+            let ended = run(&mut kept, &[planted("0")], 3, 1, 20, |_, _| match runs.next() {
+                Some(true) => Ok(Some(quiet.clone())),
+                Some(false) => Err(TooSmall { budget_s: 20, cells: 2, expected_s: 25 }.into()),
+                None => Ok(None),
+            });
+            (
+                ended.map_err(|e| e.to_string()),
+                kept.runs.iter().map(|r| r.seed).collect::<Vec<_>>(),
+                runs.len(),
+            )
+        };
+        assert_eq!(go(&[true, false, true, false, false, true]), (Ok(true), vec![1, 2, 3], 0));
+        let (error, seeds, left) = go(&[false, true]);
+        assert!(
+            error
+                .unwrap_err()
+                .contains("--budget 20: too small for any verdict on 2 cells; expected --budget 25")
+        );
+        assert_eq!((seeds, left), (vec![], 1));
+        let (error, seeds, left) = go(&[true, false, false, false, false, false, false, true]);
+        assert!(error.is_err());
+        assert_eq!((seeds, left), (vec![1], 1));
     }
 
     #[test]

@@ -1,0 +1,125 @@
+//! How many launches and rounds fit into a budget.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::{Bench, Cell};
+use crate::gate::rounds::{LEAST_ROUNDS, Role, Rule};
+
+/// The share of the cells that is looked at again, for planning: a tenth seems slower or faster by chance.
+const AGAIN: f64 = 0.2;
+/// As many are planned for at least, where there are so many: a change has not been made for nothing.
+const AGAIN_AT_LEAST: f64 = 4.0;
+/// How rules get smaller where there is little time: launches to screen and to confirm.
+const SMALLER: [(u32, u32); 3] = [(8, 14), (6, 10), (5, 8)];
+/// Rounds a launch at least.
+pub(super) const FEWEST_ROUNDS: u32 = 4;
+const _: () = assert!(FEWEST_ROUNDS >= LEAST_ROUNDS);
+
+/// No verdict fits into the budget: nothing was measured.
+#[derive(Debug)]
+pub(in crate::cmd::gate) struct TooSmall {
+    pub(in crate::cmd::gate) budget_s: u64,
+    pub(in crate::cmd::gate) cells: usize,
+    /// What would have been enough just now.
+    pub(in crate::cmd::gate) expected_s: u64,
+}
+
+impl fmt::Display for TooSmall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TooSmall { budget_s, cells, expected_s } = self;
+        write!(
+            f,
+            "--budget {budget_s}: too small for any verdict on {cells} cells; expected --budget {expected_s} or more, or \
+             fewer cells (--filter)"
+        )
+    }
+}
+
+impl std::error::Error for TooSmall {}
+
+/// Refuses fewer layouts than the smallest rule has launches: two launches of one layout share its luck, and a test that
+/// takes them for independent would believe in it.
+///
+/// # Errors
+/// How many are expected.
+pub(in crate::cmd::gate) fn enough_layouts(layouts: Option<u32>) -> Result<()> {
+    let [.., (screen, confirm)] = SMALLER;
+    if layouts.is_some_and(|n| n < screen + confirm) {
+        bail!(
+            "--layouts {}: every launch takes a layout that no other launch had; expected {} or more, {} for all launches",
+            layouts.unwrap_or(0),
+            screen + confirm,
+            SMALLER[0].0 + SMALLER[0].1
+        );
+    }
+    Ok(())
+}
+
+impl Bench<'_> {
+    /// The largest rule that fits into `left`.
+    pub(super) fn rule(&self, cells: &[Cell], left: Duration, elapsed: Duration) -> Result<Rule> {
+        let full = Rule::default();
+        let mut needs = Duration::ZERO;
+        let layouts = self.plan.layouts.len() as u32;
+        for (screen_launches, confirm_launches) in SMALLER {
+            if layouts > 0 && screen_launches + confirm_launches > layouts {
+                continue;
+            }
+            let takes = |share: f64| {
+                let rounds = |n: u32| ((f64::from(n) * share) as u32).max(FEWEST_ROUNDS);
+                let rule = Rule {
+                    screen_launches,
+                    confirm_launches,
+                    screen_rounds: rounds(full.screen_rounds),
+                    confirm_rounds: rounds(full.confirm_rounds),
+                    ..full.clone()
+                };
+                (takes(cells, &rule), rule)
+            };
+            // From all rounds down to the fewest.
+            for step in (0..=30).rev() {
+                let (time, rule) = takes(f64::from(step) / 30.0);
+                needs = time;
+                if time <= left {
+                    rule.check()?;
+                    return Ok(rule);
+                }
+            }
+        }
+        bail!(TooSmall {
+            budget_s: self.plan.budget.as_secs(),
+            cells: self.plan.cells.len(),
+            expected_s: (needs + elapsed).as_secs() + 2,
+        })
+    }
+}
+
+/// The share of so many comparisons that is planned to be looked at again.
+pub(super) fn again(comparisons: usize) -> f64 {
+    AGAIN.max(AGAIN_AT_LEAST / comparisons.max(1) as f64).min(1.0)
+}
+
+/// What a rule takes on these cells.
+fn takes(cells: &[Cell], rule: &Rule) -> Duration {
+    let of =
+        |role_is_cell: bool| cells.iter().filter(move |c| (c.compared.role == Role::Cell) == role_is_cell);
+    let launch = |cells: &mut dyn Iterator<Item = &Cell>, rounds: u32| -> Duration {
+        cells.map(|c| c.set_up + c.round * (rounds * c.times + c.warm_ups())).sum()
+    };
+    let screen = launch(&mut of(true), rule.screen_rounds) * rule.screen_launches;
+    let again = launch(&mut of(true), rule.confirm_rounds).mul_f64(again(of(true).count()));
+    let controls = launch(&mut of(false), rule.confirm_rounds);
+    screen + (again + controls) * rule.confirm_launches
+}
+
+/// Rounds that fit into `left`.
+pub(super) fn confirm_rounds(cells: &[Cell], who: &[usize], launches: u32, left: Duration) -> u32 {
+    let set_up: Duration =
+        who.iter().map(|c| cells[*c].set_up + cells[*c].round * cells[*c].warm_ups()).sum();
+    let round: Duration = who.iter().map(|c| cells[*c].round * cells[*c].times).sum();
+    let left = left.saturating_sub(set_up * launches).as_secs_f64();
+    (left / (round * launches).as_secs_f64().max(1e-9)) as u32
+}

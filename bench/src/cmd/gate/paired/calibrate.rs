@@ -1,0 +1,178 @@
+//! Every cell once, before anything is compared: do both sides give the same answers? How long are blocks, how long rounds?
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::{Bench, CONTROL, Cell, Sides};
+use crate::cmd::gate::side::Failure;
+use crate::gate::protocol::{Answers, Prepared, Ran};
+use crate::gate::rounds::{Compared, Metric, Role};
+use crate::interrupt;
+use crate::measure::matrix::Group;
+
+/// What a block should last. Six of 0.5 ms tell four times as much as one of 3 ms beside compilers on two processors.
+const BLOCK_NS: u64 = 500_000;
+/// What a round of a [`Rule`] is worth: as many rounds of shorter blocks as take a side so long.
+const ROUND_NS: u64 = 3_000_000;
+/// What a round may last, resets between sweeps included, if fewer sweeps can help it.
+const LONGEST_ROUND: Duration = Duration::from_millis(60);
+/// Operations of a block that a p99 is made of: the ten slowest of them decide it.
+const TAIL_OPERATIONS: u64 = 1000;
+
+impl Bench<'_> {
+    /// Every cell once on both sides: the same answers? How long are blocks?
+    pub(super) fn calibrate(
+        &mut self,
+        sides: &mut Sides,
+        left_out: &mut Vec<(String, String)>,
+    ) -> Result<Option<Vec<Cell>>> {
+        let mut cells = Vec::new();
+        let mut other_work = Vec::new();
+        let mut wanted: Vec<(String, Role)> =
+            self.plan.cells.iter().map(|c| (c.clone(), Role::Cell)).collect();
+        self.rng.shuffle(&mut wanted);
+        wanted.push((CONTROL.to_owned(), Role::Null));
+        for (id, role) in wanted {
+            if interrupt::is_asked() {
+                return Ok(None);
+            }
+            self.progress.step(self.steps, &format!("trying {id}"));
+            self.steps += 1;
+            let group = id.rsplit_once('/').and_then(|(group, _)| Group::parse(group));
+            let churn = group.and_then(|g| g.churn);
+            let compared = Compared { id: id.clone(), role, sweeps: 1, metric: Metric::Block };
+            let mut cell = Cell { compared, churn, set_up: Duration::ZERO, round: Duration::ZERO, times: 1 };
+            let (old, new, _) = cell.who();
+            let began = Instant::now();
+            let prepared = match self.prepare(sides, new, 0, &id) {
+                Ok(new) => new,
+                Err(e) => {
+                    return Err(anyhow::Error::from(e).context(format!("{id}: this program cannot do it")));
+                }
+            };
+            let before = match self.prepare(sides, old, 0, &id) {
+                Ok(prepared) => prepared,
+                Err(Failure::Refused(why)) => {
+                    left_out.push((id, format!("the baseline cannot do it: {why}")));
+                    continue;
+                }
+                Err(Failure::Broken(e)) => return Err(e.context(id)),
+            };
+            cell.set_up = began.elapsed();
+            self.spent.setting_up_s += cell.set_up.as_secs_f64();
+            let ask = |sides: &mut Sides, who| -> Result<Answers> {
+                sides.side(who).ask("answers").map_err(|e| anyhow::Error::from(e).context(id.clone()))
+            };
+            let answers = (ask(sides, old)?, ask(sides, new)?);
+            if answers.0 != answers.1 || (before.calls, before.pages) != (prepared.calls, prepared.pages) {
+                other_work.push(id);
+                continue;
+            }
+            self.block_length(sides, &mut cell, &prepared)?;
+            if role == Role::Cell && self.plan.tails.is_match(&id) {
+                match self.tail(sides, &cell, &prepared)? {
+                    Ok(tail) => cells.extend([cell, tail]),
+                    Err(why) => {
+                        left_out.push((Metric::P99.label(&id), why));
+                        cells.push(cell);
+                    }
+                }
+                continue;
+            }
+            cells.push(cell);
+        }
+        if !other_work.is_empty() {
+            bail!(
+                "{} cells give other answers than the baseline's, so their times say nothing of each other: {}{}\n\
+                 `walkbench verify` says whether this program's are right; --filter leaves cells out",
+                other_work.len(),
+                other_work.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),
+                if other_work.len() > 5 { ", ..." } else { "" }
+            );
+        }
+        if cells.len() < 2 {
+            bail!(
+                "no cell can be compared: {}",
+                left_out.first().map_or("none was asked for", |(_, why)| why)
+            );
+        }
+        let planted = cells.last().map(|c| Cell {
+            compared: Compared { role: Role::Planted, ..c.compared.clone() },
+            churn: None,
+            ..*c
+        });
+        cells.extend(planted);
+        Ok(Some(cells))
+    }
+    /// The comparison of a cell's p99, or why there can be none.
+    fn tail(&mut self, sides: &mut Sides, cell: &Cell, prepared: &Prepared) -> Result<Result<Cell, String>> {
+        let of_block = prepared.calls * u64::from(cell.compared.sweeps);
+        let times = TAIL_OPERATIONS.div_ceil(of_block.max(1));
+        let round = cell.round * u32::try_from(times).unwrap_or(u32::MAX);
+        if round > LONGEST_ROUND {
+            return Ok(Err(format!(
+                "a round of {TAIL_OPERATIONS} operations a side, fewer of which have no p99, would last {round:.0?}"
+            )));
+        }
+        let sweeps = cell.compared.sweeps * times as u32;
+        for who in [cell.who().0, cell.who().1] {
+            match sides.side(who).ask::<Ran>(&format!("tail {sweeps}")) {
+                Ok(_) => {}
+                Err(Failure::Refused(why)) => return Ok(Err(format!("the baseline cannot do it: {why}"))),
+                Err(Failure::Broken(e)) => return Err(e.context(cell.compared.id.clone())),
+            }
+        }
+        let compared = Compared { metric: Metric::P99, sweeps, ..cell.compared.clone() };
+        let times = (cell.times / times as u32).max(1);
+        Ok(Ok(Cell { compared, round, times, ..*cell }))
+    }
+
+    /// How many sweeps make a block of about half a millisecond on the slower side; checked once, since a probe may be
+    /// interrupted.
+    fn block_length(&mut self, sides: &mut Sides, cell: &mut Cell, prepared: &Prepared) -> Result<()> {
+        let (old, new, _) = cell.who();
+        let wanted_ns = BLOCK_NS.max(prepared.least_block_ns);
+        let mut sweeps = 1u32;
+        let (mut took, mut slower) = (Duration::ZERO, 1);
+        for _ in 0..12 {
+            let began = Instant::now();
+            let ran = [self.run(sides, old, cell, sweeps)?, self.run(sides, new, cell, sweeps)?];
+            took = began.elapsed();
+            slower = ran.iter().map(|(r, _)| r.ns).max().unwrap_or(1);
+            let is_long = slower * 2 >= wanted_ns && slower <= wanted_ns * 2;
+            let is_single = sweeps == 1 && slower >= wanted_ns;
+            if is_long || is_single || (took >= LONGEST_ROUND / 2 && slower * 8 >= wanted_ns) {
+                break;
+            }
+            let next = (f64::from(sweeps) * wanted_ns as f64 / slower as f64).ceil();
+            // No leap by a single, short, perhaps interrupted probe.
+            sweeps = (next as u32).clamp(1, sweeps.saturating_mul(64));
+        }
+        if took > LONGEST_ROUND && sweeps > 1 {
+            let fewer = f64::from(sweeps) * LONGEST_ROUND.as_secs_f64() / took.as_secs_f64();
+            took = took.mul_f64(fewer.max(1.0) / f64::from(sweeps));
+            sweeps = (fewer as u32).max(1);
+        }
+        // Calls of a block in hundreds, so that per cents of them are whole calls.
+        let hundreds = 100 / gcd(100, prepared.calls.max(1)) as u32;
+        cell.compared.sweeps = if sweeps > 2 * hundreds { sweeps.next_multiple_of(hundreds) } else { sweeps };
+        let sweeps = cell.compared.sweeps;
+        let mut rounds = vec![took];
+        // One probe may be interrupted, and the budget is planned with it; of long ones a few would cost more than they tell.
+        while rounds.len() < 5 && took < LONGEST_ROUND / 8 {
+            let began = Instant::now();
+            self.run(sides, old, cell, sweeps)?;
+            self.run(sides, new, cell, sweeps)?;
+            rounds.push(began.elapsed());
+        }
+        rounds.sort_unstable();
+        cell.round = rounds[rounds.len() / 2];
+        cell.times = u32::try_from(ROUND_NS / slower.max(BLOCK_NS)).unwrap_or(1).max(1);
+        Ok(())
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

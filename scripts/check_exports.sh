@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
 # Every format of `walkbench export`, read by its consumer's own code. Not part of .ci/run: it needs the network.
-#   scripts/check_exports.sh [RESULTS]
-# benchstat is taken from PATH, or from $BENCHSTAT: go install golang.org/x/perf/cmd/benchstat@latest
+#   scripts/check_exports.sh [RESULTS [OLDER]]
+# The program is built, or taken from $WALKBENCH. benchstat is taken from PATH, or from $BENCHSTAT:
+#   go install golang.org/x/perf/cmd/benchstat@latest
+# Where no module proxy is reached, two checkouts do: golang/perf and aclements/go-moremath beside each other. benchstat
+# needs no other module; up to golang/perf 884df58 (February 2025) Go 1.18 builds it, Debian 12 has 1.19:
+#   cd perf
+#   printf 'module golang.org/x/perf\ngo 1.18\nrequire %s v0.0.0\nreplace %s => ../go-moremath\n' \
+#       github.com/aclements/go-moremath{,} > go.mod
+#   GOPROXY=off GOFLAGS=-mod=mod go build -o ../benchstat ./cmd/benchstat
 set -euo pipefail
 cd "$(dirname "$0")/.."
-results="${1:-results/2026-11-21-amd-epyc-2vcpu}"
+results="${1:-results/2026-11-30-intel-xeon-2vcpu}"
+older="${2:-results/2026-11-30-intel-xeon-2vcpu-again}"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-cargo build --release --locked --quiet
-walkbench="${CARGO_TARGET_DIR:-target}/release/walkbench"
+[ -n "${WALKBENCH:-}" ] || cargo build --release --locked --quiet
+walkbench="${WALKBENCH:-${CARGO_TARGET_DIR:-target}/release/walkbench}"
 for format in csv benchstat bencher github-action-benchmark markdown; do
     "$walkbench" export "$results" --to "$format" > "$work/$format"
 done
@@ -26,7 +34,24 @@ PY
 echo "== benchstat"
 benchstat="${BENCHSTAT:-$(command -v benchstat || true)}"
 if [ -n "$benchstat" ]; then
-    "$benchstat" -col /backend -filter '/request:snapshot /backend:(fixed_flags OR map_order)' "$work/benchstat" 2>&1
+    # What it has to complain of it says on standard error, and goes on.
+    benchstat() { "$benchstat" "$@" 2> "$work/complaints"; cat "$work/complaints" >&2; [ ! -s "$work/complaints" ]; }
+    some='/workload:(dense_4k OR dense_2m) /request:snapshot /call_pages:512 /backend:(fixed_flags OR map_order)'
+    echo "-- designs within a run"
+    benchstat -col /backend -filter "$some" "$work/benchstat" | tee "$work/designs"
+    echo "-- call sizes"
+    benchstat -col /backend -row /call_pages "$work/benchstat" -filter \
+        '/workload:dense_4k /size:16MiB /request:snapshot /backend:(fixed_flags OR map_order)' | tee "$work/sizes"
+    echo "-- two runs"
+    "$walkbench" export "$older" --to benchstat > "$work/older.txt"
+    cp "$work/benchstat" "$work/newer.txt"
+    (cd "$work" && benchstat -filter "$some" older.txt newer.txt) | tee "$work/runs"
+    # Its own words for what it made of the text: the unit as time, intervals, and a test of both sides.
+    for said in designs sizes runs; do
+        for words in 'sec/page' 'n ± ' 'vs base' '(p='; do
+            grep -qF "$words" "$work/$said" || { echo "benchstat did not print $words" >&2; exit 1; }
+        done
+    done
 else
     echo "SKIPPED: no benchstat (see the head of this script)"
 fi

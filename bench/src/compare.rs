@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::measure::machine::Machine;
 use crate::questions::answer::{Answer, Effect, Finding, Verdict};
-use crate::questions::{self, CellId, Coordinate, Kind, Metric, questions};
+use crate::questions::{self, CellId, Coordinate, Kind, Metric, order, questions};
 use crate::results::Results;
 use crate::stats::{estimate, two_samples};
 
@@ -50,7 +50,7 @@ pub(crate) struct Comparison {
     pub(crate) reference: String,
     /// Why times are not compared, if they are not.
     pub(crate) refused: Option<String>,
-    /// By id.
+    /// Group by group, as people sort them.
     pub(crate) rows: Vec<Row>,
     /// For each run.
     pub(crate) answers: Vec<Vec<Answer>>,
@@ -205,6 +205,13 @@ pub(crate) fn differences(a: &Machine, b: &Machine) -> Vec<String> {
     differ.map(|n| format!("{n}: {} / {}", word(a.get(n)), word(b.get(n)))).collect()
 }
 
+impl Row {
+    /// Whether there is anything to hold against each other.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.sides.iter().flatten().count() > 1
+    }
+}
+
 /// Compares runs, the first being the one that the others are measured by. `wanted` says which cells.
 pub(crate) fn compare(runs: &[Results], reference: &str, wanted: &dyn Fn(&str) -> bool) -> Comparison {
     let first = &runs[0];
@@ -220,9 +227,10 @@ pub(crate) fn compare(runs: &[Results], reference: &str, wanted: &dyn Fn(&str) -
     let refused: Vec<String> = refused.collect();
     let refused = (!refused.is_empty()).then(|| refused.join("; "));
     let ids: BTreeSet<&CellId> = runs.iter().flat_map(|r| r.cells.keys()).collect();
-    let ids =
-        ids.into_iter().filter(|id| wanted(&id.to_string()) && id.get(Coordinate::Backend) != reference);
-    let rows = ids.map(|id| row(runs, id, reference, refused.is_none())).collect();
+    let is_wanted = |id: &&CellId| wanted(&id.to_string()) && id.get(Coordinate::Backend) != reference;
+    let mut ids: Vec<&CellId> = ids.into_iter().filter(is_wanted).collect();
+    ids.sort_by_cached_key(|id| order::of_cells(id));
+    let rows = ids.into_iter().map(|id| row(runs, id, reference, refused.is_none())).collect();
     let mut notes = Vec::new();
     for run in &runs[1..] {
         let (a, b) = (&first.run, &run.run);
@@ -287,6 +295,16 @@ mod tests {
         let x = row.sides[0].unwrap().x.unwrap();
         assert!((x.ratio - 2.0).abs() < 0.03);
         assert_eq!(c.answers.len(), 2);
+    }
+
+    #[test]
+    fn what_one_run_alone_has_is_not_shared() {
+        let fewer = [format!("{AT}/map_order"), format!("{AT}/decode")];
+        let fewer = Made::new(&[(&fewer[0], 2.0), (&fewer[1], 1.0)]).results();
+        let c = compare(&[made(1.0, 1), fewer], "decode", &|_| true);
+        let shared: Vec<_> =
+            c.rows.iter().map(|r| (r.id.rsplit('/').next().unwrap(), r.is_shared())).collect();
+        assert_eq!(shared, [("map_order", true), ("sticky_flags", false)]);
     }
 
     #[test]

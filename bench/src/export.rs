@@ -16,7 +16,7 @@ pub(crate) mod benchstat;
 pub(crate) mod csv;
 pub(crate) mod markdown;
 
-use crate::questions::{CellId, Coordinate, Metric, registry_order};
+use crate::questions::{CellId, Metric, order};
 use crate::results::{CellFacts, Results};
 use crate::stats::Estimate;
 
@@ -27,13 +27,10 @@ struct Row<'a> {
     ns: Option<Estimate>,
 }
 
-/// Every cell, group by group, in the order of the registry.
+/// Every cell, group by group as people sort them, in each the designs in the order of the registry.
 fn rows(results: &Results) -> impl Iterator<Item = Row<'_>> {
     let mut cells: Vec<(&CellId, &CellFacts)> = results.cells.iter().collect();
-    cells.sort_by_cached_key(|(id, _)| {
-        let backend = id.get(Coordinate::Backend).to_owned();
-        (id.group(), registry_order(&backend), backend)
-    });
+    cells.sort_by_cached_key(|(id, _)| order::of_cells(id));
     cells.into_iter().map(|(id, facts)| Row { id, facts, ns: results.level(id, Metric::Whole) })
 }
 

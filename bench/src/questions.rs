@@ -40,6 +40,7 @@ pub(crate) mod answer;
 mod beside;
 mod map;
 mod metric;
+pub(crate) mod order;
 mod parse;
 mod select;
 mod sentence;

@@ -1,6 +1,5 @@
 //! `walkbench compare`: runs, or the designs of a run, side by side.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +11,7 @@ use serde_json::json;
 use crate::compare::{self, Agreement, Claim, Comparison, Row, Said};
 use crate::output::{self, Format};
 use crate::questions::answer::{Effect, Verdict};
-use crate::questions::{CellId, Coordinate, LIMITS, registry_order};
+use crate::questions::{CellId, Coordinate, LIMITS};
 use crate::record::JSON_SCHEMA;
 use crate::results::Results;
 use crate::tables::{self, letter};
@@ -112,15 +111,15 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode> {
 /// Runs that fit beside each other.
 const COLUMNS: usize = 3;
 
-fn groups(rows: &[Row]) -> BTreeMap<String, Vec<&Row>> {
-    let mut groups: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
+/// In the order of the rows.
+fn groups<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<(String, Vec<&'a Row>)> {
+    let mut groups: Vec<(String, Vec<&Row>)> = Vec::new();
     for row in rows {
-        if let Some(id) = CellId::parse(&row.id) {
-            groups.entry(id.group()).or_default().push(row);
+        let group = CellId::parse(&row.id).map_or_else(|| row.id.clone(), |id| id.group());
+        match groups.last_mut() {
+            Some((last, rows)) if *last == group => rows.push(row),
+            _ => groups.push((group, vec![row])),
         }
-    }
-    for rows in groups.values_mut() {
-        rows.sort_by_key(|row| registry_order(&backend(row)));
     }
     groups
 }
@@ -129,9 +128,10 @@ fn backend(row: &Row) -> String {
     CellId::parse(&row.id).map_or_else(|| row.id.clone(), |id| id.get(Coordinate::Backend).to_owned())
 }
 
+/// The cells that two runs or more have; how many only one has stands beneath.
 fn by_run(c: &Comparison, runs: &[Results]) -> String {
     let mut text = String::new();
-    for (group, rows) in groups(&c.rows) {
+    for (group, rows) in groups(c.rows.iter().filter(|r| r.is_shared())) {
         text += &format!("{}\n", tables::paragraph(&group, 0, 2));
         // The first run, and so many of the others as fit.
         let others: Vec<usize> = (1..runs.len()).collect();
@@ -170,7 +170,7 @@ fn by_backend(c: &Comparison, runs: &[Results], i: usize) -> String {
             tables::paragraph(&format!("{}: {}", letter(i), runs[i].folder.display()), 0, 2)
         );
     }
-    for (group, rows) in groups(&c.rows) {
+    for (group, rows) in groups(c.rows.iter()) {
         let mut table =
             tables::table(["", "ns/page", &format!("x {}", c.reference)].map(str::to_owned).to_vec());
         for row in rows {
@@ -317,6 +317,11 @@ fn beneath(c: &Comparison, runs: &[Results], by: By) -> String {
                 ("ns/ns".to_owned(), "ratio of times measured at different times: for looking at".to_owned())
             }
         });
+    }
+    let alone = c.rows.iter().filter(|r| !r.is_shared()).count();
+    if by == By::Run && alone > 0 {
+        let text = format!("{alone} of {} cells are in one run only (--by backend has them)", c.rows.len());
+        notes.push(("left out".to_owned(), text));
     }
     notes.extend(c.notes.iter().map(|n| ("note".to_owned(), n.clone())));
     for (i, r) in runs.iter().enumerate() {

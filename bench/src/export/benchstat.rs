@@ -1,7 +1,12 @@
 //! The Go benchmark format (golang.org/design/14313-benchmark-format, with the Unit lines of golang/go#43744).
 //!
-//! One line for each cell and launch, so that what benchstat takes for repetitions are launches, not rounds. The name
-//! has the coordinates as `key=value`: `benchstat -col /backend -row /call_pages run.txt`.
+//! One line for each cell and launch, so that what benchstat takes for repetitions are launches, not rounds; it wants six
+//! for an interval. The name has the coordinates as `key=value`: `benchstat -col /backend run.txt`, or
+//! `benchstat -col /backend -row /call_pages -filter '/workload:dense_4k /size:16MiB /request:snapshot' run.txt`.
+//!
+//! Configuration is what `go test` writes and nothing else: benchstat makes a table for each configuration, so that a key
+//! that differs from run to run, like the commit, would keep `benchstat old.txt new.txt` from comparing anything. What
+//! else is known of a run stands in lines that every reader of the format passes over.
 
 use std::fmt::Write as _;
 
@@ -29,12 +34,17 @@ pub(crate) fn benchstat(results: &Results) -> String {
         ("goarch", if cfg!(target_arch = "x86_64") { "amd64" } else { std::env::consts::ARCH }.to_owned()),
         ("pkg", "walkbench".to_owned()),
         ("cpu", machine.cpu_model.clone().unwrap_or_else(|| "unknown".to_owned())),
+    ];
+    let about = [
         ("kernel", machine.kernel.clone().unwrap_or_else(|| "unknown".to_owned())),
         ("commit", results.run.build.commit.clone()),
         ("command", output::command(&results.run.command)),
     ];
     for (key, value) in config {
         let _ = writeln!(text, "{key}: {}", one_line(&value));
+    }
+    for (key, value) in about {
+        let _ = writeln!(text, "# {key}: {}", one_line(&value));
     }
     text += "Unit ns/page better=lower\n";
     for row in rows(results) {

@@ -11,13 +11,10 @@ use crate::tables;
 
 /// The whole file.
 pub(crate) fn markdown(results: &Results) -> String {
-    let mut groups: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for row in rows(results) {
-        groups.entry(row.id.group()).or_default().push(row);
-    }
+    let all: Vec<_> = rows(results).collect();
     let mut text = String::new();
-    for (group, rows) in &groups {
-        text += &format!("### {}\n\n", escape(group));
+    for rows in all.chunk_by(|a, b| a.id.group() == b.id.group()) {
+        text += &format!("### {}\n\n", escape(&rows[0].id.group()));
         text += "| design | ns a page | interval | x decode | interval | marks |\n";
         text += "|---|---:|---:|---:|---:|---|\n";
         for row in rows {

@@ -12,7 +12,7 @@ use super::figure::{STAGES, plain};
 use super::{Part, Report, markdown};
 use crate::output;
 use crate::questions::answer::Verdict;
-use crate::questions::{CellId, Coordinate, registry_order};
+use crate::questions::{CellId, Coordinate, order, registry_order};
 use crate::results::{CellFacts, Results};
 
 const TEMPLATE: &str = include_str!("page/page.html");
@@ -195,8 +195,10 @@ fn cells(results: &Results, ids: &[&CellId]) -> Value {
         .iter()
         .map(|c| {
             let words: BTreeSet<&str> = ids.iter().map(|id| id.get(*c)).collect();
-            let names: Vec<&str> = words.into_iter().collect();
-            let at: Vec<usize> = ids.iter().filter_map(|id| names.binary_search(&id.get(*c)).ok()).collect();
+            let mut names: Vec<&str> = words.into_iter().collect();
+            names.sort_by_cached_key(|n| order::natural(n));
+            let places: BTreeMap<&str, usize> = names.iter().enumerate().map(|(i, n)| (*n, i)).collect();
+            let at: Vec<usize> = ids.iter().map(|id| places[id.get(*c)]).collect();
             (c.name(), json!({"names": names.iter().map(|n| plain(n)).collect::<Vec<_>>(), "at": at}))
         })
         .collect();

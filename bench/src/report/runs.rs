@@ -96,7 +96,9 @@ impl Runs {
             let round = crate::export::rounded;
             e.map(|e| json!({"y": round(e.ratio), "lo": e.lo.map(round), "hi": e.hi.map(round)}))
         };
-        let rows = self.comparison.rows.iter().map(|r| {
+        // What can be held against each other comes first.
+        let (shared, alone): (Vec<_>, Vec<_>) = self.comparison.rows.iter().partition(|r| r.is_shared());
+        let rows = shared.into_iter().chain(alone).map(|r| {
             json!({
                 "id": plain(&r.id),
                 "x": r.sides.iter().map(|s| effect(s.and_then(|s| s.x))).collect::<Vec<_>>(),

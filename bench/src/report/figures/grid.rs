@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Maker, measured, names, place};
-use crate::questions::{CellId, Coordinate, Kind, registry_order};
+use crate::questions::{CellId, Coordinate, Kind, order, registry_order};
 use crate::report::figure::{Body, Field, Figure, Grid, Range, Ranges, Scale, Value, plain};
 use crate::results::Results;
 use crate::tables;
@@ -147,7 +147,7 @@ fn matrix(points: &[(CellId, f64, String)], of: &[Coordinate], unit: String) -> 
             columns.push(backend);
         }
     }
-    rows.sort();
+    rows.sort_by_cached_key(|(size, name)| (*size, order::natural(name)));
     columns.sort_by_key(|b| (registry_order(b), b.clone()));
     let (mut fields, mut left_out) = (Vec::new(), Vec::new());
     for (cell, value, note) in points {

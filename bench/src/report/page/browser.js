@@ -74,6 +74,7 @@
       result.facts = document.getElementById("facts").textContent;
       result.machine = document.getElementById("machine").textContent;
     }
+    result.inner = window.innerWidth;
     result.hit = Boolean(window.hit);
     result.foreign = count(document, "main img, main iframe, main object, main embed, body > img");
     result.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
@@ -84,4 +85,6 @@
   pre.id = "browser-result";
   pre.textContent = encodeURIComponent(JSON.stringify(result));
   document.body.append(pre);
+  // Within a frame: to the one that looks at it.
+  if (window.parent !== window) window.parent.postMessage(pre.textContent, "*");
 })();

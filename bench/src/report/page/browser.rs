@@ -22,6 +22,21 @@ addEventListener('securitypolicyviolation', (e) => recorded.push(`asked for ${e.
 for (const level of ['error', 'warn']) console[level] = (...what) => recorded.push(`${level}: ${what.join(' ')}`);
 </script>";
 
+/// Chromium's windows are at least so wide, whatever is asked for.
+const NARROWEST_WINDOW: u32 = 500;
+
+/// Shows the page as wide as a phone and writes down what the page's driver sends.
+const FRAME: &str = r#"<!doctype html><meta charset="utf-8"><title>frame</title><body>
+<iframe src="page.html{hash}" style="width: {width}px; height: 800px; border: 0"></iframe>
+<script>
+addEventListener("message", (e) => {
+  const pre = document.createElement("pre");
+  pre.id = "browser-result";
+  pre.textContent = e.data;
+  document.body.append(pre);
+});
+</script></body>"#;
+
 /// `CHROMIUM`, or where distributions put it.
 fn chromium() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("CHROMIUM") {
@@ -50,6 +65,14 @@ fn driven(page: &str, hash: &str, width: u32, driver: &str, time: Option<&str>) 
     let page = page.replacen("<meta charset", &format!("{RECORDER}\n<meta charset"), 1);
     let (before, after) = page.rsplit_once("</body>").unwrap();
     std::fs::write(&file, format!("{before}<script>\n{driver}\n</script>\n</body>{after}")).unwrap();
+    // No window is as narrow as a phone; a frame in one is.
+    let file = if width < NARROWEST_WINDOW {
+        let frame = folder.path().join("frame.html");
+        std::fs::write(&frame, FRAME.replace("{width}", &width.to_string()).replace("{hash}", hash)).unwrap();
+        frame
+    } else {
+        file
+    };
     let output = Command::new(chromium)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
@@ -172,7 +195,7 @@ fn a_link_shows_what_its_sender_saw_and_a_phone_is_wide_enough() {
     assert_eq!((&seen["seen"]["metric"], &seen["seen"]["filter"]), (&"walk".into(), &"its successor".into()));
     assert!(seen["seen"]["rows"].as_u64() > Some(0));
     assert_eq!(seen["seen"]["backends"], serde_json::json!(["fixed_flags"]));
-    assert_eq!(seen["wide"], 0, "nothing sticks out to the right");
+    assert_eq!((&seen["inner"], &seen["wide"]), (&390.into(), &0.into()), "nothing sticks out to the right");
 }
 
 /// Asks for the layout of what was drawn, so that it has happened, and for the time since the navigation began.

@@ -38,9 +38,13 @@ fn is_upright(g: &Grid) -> bool {
 }
 
 fn above(g: &Grid) -> u32 {
-    // What `text_px` says is generous, which beside a name is room to breathe and above one is a hole.
-    let longest = g.columns.iter().map(|c| text_px(c, 11)).max().unwrap_or(0);
+    let longest = g.columns.iter().map(|c| text_px(c, 12)).max().unwrap_or(0);
     20 + if is_upright(g) { longest.min(160) + 4 } else { 20 }
+}
+
+/// Whether a field of this width holds its words.
+fn is_held(f: &Field, width: u32) -> bool {
+    f.text.lines().all(|l| text_px(l, 11) <= width)
 }
 
 /// Names that colour fields, in the order of their first field.
@@ -87,12 +91,17 @@ pub(super) fn draw(area: &Area<'_>, g: &Grid) -> Drawn {
         let style = anchored(12, INK, HPos::Right, VPos::Center);
         area.draw(&Text::new(cut(name, 12, left as u32 - 12), (left - 8, y), style))?;
     }
+    // Names stand in all fields or in none, as on the page: a map with gaps reads as if something were missing there.
+    let is_worded = names.is_empty() || g.fields.iter().all(|f| is_held(f, column as u32 - 2));
     for row in 0..g.rows.len() {
         for at in 0..g.columns.len() {
             let (x, y) = (left + at as i32 * column, above + row as i32 * height);
             let corners = [(x + 1, y + 1), (x + column - 1, y + height - 1)];
             match g.fields.iter().find(|f| f.row == row && f.column == at) {
-                Some(f) => field(area, corners, f, fill(f, &names, &|v| shade(v, lo, hi, g.is_log)))?,
+                Some(f) => {
+                    let fill = fill(f, &names, &|v| shade(v, lo, hi, g.is_log));
+                    field(area, corners, f, fill, is_worded)?;
+                }
                 // Not measured: an empty frame is no value.
                 None => area.draw(&Rectangle::new(corners, INK.mix(0.2)))?,
             }
@@ -119,7 +128,7 @@ fn shade(v: f64, lo: f64, hi: f64, is_log: bool) -> RGBColor {
     ViridisRGB.get_color(share.clamp(0.0, 1.0) as f32)
 }
 
-fn field(area: &Area<'_>, corners: [(i32, i32); 2], f: &Field, fill: RGBColor) -> Drawn {
+fn field(area: &Area<'_>, corners: [(i32, i32); 2], f: &Field, fill: RGBColor, is_worded: bool) -> Drawn {
     let [(x0, y0), (x1, y1)] = corners;
     area.draw(&Rectangle::new(corners, fill.filled()))?;
     let (width, height) = (x1 - x0, y1 - y0);
@@ -133,8 +142,7 @@ fn field(area: &Area<'_>, corners: [(i32, i32); 2], f: &Field, fill: RGBColor) -
         }
     }
     let lines: Vec<&str> = f.text.lines().collect();
-    let widest = lines.iter().map(|l| text_px(l, 11)).max().unwrap_or(0) as i32;
-    if widest > width {
+    if !is_worded || !is_held(f, width as u32) {
         return Ok(());
     }
     let (middle, top) = (x0 + width / 2, y0 + (height - LINE as i32 * (lines.len() as i32 - 1)) / 2);
@@ -175,4 +183,49 @@ fn legend(area: &Area<'_>, g: &Grid, names: &[&str], ends: (f64, f64)) -> Drawn 
         area.draw(&Text::new(cut(name, 12, width - 30), (x + 20, y + 8), style()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::figure::{Body, Figure};
+
+    fn map(texts: [&str; 2]) -> String {
+        let field = |column: usize| Field {
+            column,
+            row: 0,
+            text: texts[column].to_owned(),
+            value: None,
+            name: Some(["map_order", "extents"][column].to_owned()),
+            is_hatched: column == 0,
+            note: String::new(),
+        };
+        let grid = Grid {
+            is_log: false,
+            x: "x".to_owned(),
+            y: "y".to_owned(),
+            columns: ["0", "1"].map(str::to_owned).to_vec(),
+            rows: vec!["row".to_owned()],
+            fields: vec![field(0), field(1)],
+            unit: None,
+        };
+        let figure = Figure {
+            id: "map-1".to_owned(),
+            title: "A map".to_owned(),
+            place: String::new(),
+            body: Body::Grid(grid),
+            left_out: Vec::new(),
+        };
+        super::super::svg(&figure).unwrap()
+    }
+
+    #[test]
+    fn names_stand_in_all_fields_of_a_map_or_in_none_and_hatching_stays() {
+        let hatches = |svg: &str| svg.matches("<polyline").count();
+        let all = map(["short\nor one", "other\nnext"]);
+        assert!(all.contains("or one") && all.contains("next"), "{all}");
+        let none = map(["far longer than any field is wide\nor one", "other\nnext"]);
+        assert!(!none.contains("or one") && !none.contains("next"), "{none}");
+        assert!(hatches(&all) > 5 && hatches(&all) == hatches(&none));
+    }
 }

@@ -36,7 +36,15 @@ pub(super) fn draw(area: &Area<'_>, s: &Stages) -> Drawn {
     for (name, colour) in STAGES.iter().zip(STAGE_COLOURS) {
         rest.draw(&Rectangle::new([(x, 4), (x + 14, 16)], colour.filled()))?;
         rest.draw(&Text::new(*name, (x + 20, 10), anchored(12, INK, HPos::Left, VPos::Center)))?;
-        x += 90;
+        x += 80;
+    }
+    if s.panels.iter().any(|p| p.limit.is_some()) {
+        for part in 0..3 {
+            let at = x + part * 6;
+            rest.draw(&PathElement::new([(at, 10), (at + 3, 10)], INK.stroke_width(1)))?;
+        }
+        let style = anchored(12, INK, HPos::Left, VPos::Center);
+        rest.draw(&Text::new("decode limit", (x + 22, 10), style))?;
     }
     Ok(())
 }
@@ -63,10 +71,6 @@ fn bars(area: &Area<'_>, panel: &Panel, unit: &str) -> Drawn {
         .label_style(text(12, INK))
         .y_labels(0)
         .draw()?;
-    if let Some(limit) = panel.limit {
-        let line = [(limit, 0.0), (limit, rows)];
-        chart.draw_series(DashedLineSeries::new(line, 3, 3, INK.stroke_width(1)))?;
-    }
     for (i, bar) in panel.bars.iter().enumerate() {
         let row = i as f64;
         let mut from = 0.0;
@@ -85,6 +89,12 @@ fn bars(area: &Area<'_>, panel: &Panel, unit: &str) -> Drawn {
         let y = ABOVE as i32 + (i as u32 * ROW + ROW / 2) as i32;
         let style = anchored(12, INK, HPos::Right, VPos::Center);
         area.draw(&Text::new(cut(&bar.name, 12, LEFT - 16), (LEFT as i32 - 8, y), style))?;
+    }
+    // On the bars, which would hide it, and with a rim that sets it off from any of them.
+    if let Some(limit) = panel.limit {
+        let line = [(limit, 0.0), (limit, rows)];
+        chart.draw_series([PathElement::new(line, WHITE.mix(0.6).stroke_width(3))])?;
+        chart.draw_series(DashedLineSeries::new(line, 3, 3, INK.stroke_width(1)))?;
     }
     let y = (panel_height(panel) - 18) as i32;
     area.draw(&Text::new(unit.to_owned(), (LEFT as i32 - 8, y), anchored(12, INK, HPos::Right, VPos::Center)))

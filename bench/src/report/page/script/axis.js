@@ -3,11 +3,13 @@ const width = () => Math.max(280, Math.min(900, byId("main").clientWidth - 36));
 /** Round numbers between two ends, as the SVG of the documents has them. */
 function rounds(isLog, [lo, hi]) {
   if (!isLog) return d3.ticks(lo, hi, 6);
-  const decades = Math.log10(hi / lo);
-  const steps = decades > 2.5 ? [1] : decades > 1.2 ? [1, 3] : decades > 0.6 ? [1, 2, 5]
-    : decades > 0.25 ? [1, 1.5, 2, 3, 4, 5, 6, 8] : [1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.3, 2.6, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9, 9.5];
-  return d3.range(Math.floor(Math.log10(lo)), Math.ceil(Math.log10(hi)) + 1)
-    .flatMap((d) => steps.map((k) => k * 10 ** d)).filter((v) => v >= lo && v <= hi);
+  const decades = d3.range(Math.floor(Math.log10(lo)), Math.ceil(Math.log10(hi)) + 1);
+  const steps = [[1], [1, 3], [1, 2, 5], [1, 2, 3, 5], [1, 1.5, 2, 3, 4, 5, 6, 8],
+    [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8],
+    [1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.3, 2.6, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9, 9.5]];
+  const of = (s) => decades.flatMap((d) => s.map((k) => k * 10 ** d)).filter((v) => v >= lo && v <= hi);
+  // The coarsest that has four.
+  return of(steps.find((s) => of(s).length >= 4) || steps[steps.length - 1]);
 }
 
 /** An axis with its grid. Text is given by us: a logarithmic scale would leave out names that are no power of ten. */

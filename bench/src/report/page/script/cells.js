@@ -18,7 +18,10 @@ const bytes = (name) => {
   return m ? Number(m[1]) * 1024 ** ["", "KiB", "MiB", "GiB", "TiB"].indexOf(m[2] || "") : NaN;
 };
 const AXES = { call_pages: (n) => Number(n), size: bytes, walkers: (n) => Number(n) };
-const order = (c, names) => [...names].sort((a, b) => (c in AXES ? AXES[c](a) - AXES[c](b) : c === "backend" ? data.backends.indexOf(a) - data.backends.indexOf(b) : a < b ? -1 : a > b ? 1 : 0));
+const order = (c, names) => {
+  const all = c === "backend" ? data.backends : cells.coordinates[c].names;
+  return [...names].sort((a, b) => all.indexOf(a) - all.indexOf(b));
+};
 const metric = () => METRICS.find((m) => m.id === view.get("m")) || METRICS[0];
 const along = () => (["call_pages", "size", "walkers", "backend"].includes(view.get("x")) ? view.get("x") : "call_pages");
 

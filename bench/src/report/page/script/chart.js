@@ -133,8 +133,8 @@ function grid(f) {
       Plot.cell(f.fields, { ...at, fill, title: says }),
       Plot.cell(f.fields.filter((x) => x.is_hatched), { ...at, fill: `url(#${id})`, pointerEvents: "none" }),
       // Words on hatching have a ground of their own.
-      Plot.text(fitting.filter((x) => x.is_hatched), { ...at, text: "text", fill: ink, stroke: fill, strokeWidth: 6, pointerEvents: "none" }),
-      Plot.text(fitting.filter((x) => !x.is_hatched), { ...at, text: "text", fill: ink, pointerEvents: "none" }),
+      Plot.text(fitting.filter((x) => x.is_hatched), { ...at, text: "text", lineHeight: 1.4, fill: ink, stroke: fill, strokeWidth: 6, pointerEvents: "none" }),
+      Plot.text(fitting.filter((x) => !x.is_hatched), { ...at, text: "text", lineHeight: 1.4, fill: ink, pointerEvents: "none" }),
       Plot.tip(f.fields, Plot.pointer({ ...at, title: says, fill: "var(--panel)", stroke: "var(--line)" })),
     ],
   });

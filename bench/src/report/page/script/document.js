@@ -28,7 +28,7 @@ function number(x) {
   return x.toPrecision(2);
 }
 const ratio = (x) => (x >= 0.8 && x < 1.25 ? x.toFixed(3) : number(x));
-const interval = (lo, hi, f = number) => (lo === null || hi === null || lo === undefined ? "" : `${f(lo)} .. ${f(hi)}`);
+const interval = (lo, hi, f = number) => (lo === null || hi === null || lo === undefined ? "" : `${f(lo)}..${f(hi)}`);
 /** A tick's name, short. */
 function short(x) {
   const a = Math.abs(x);

@@ -81,7 +81,8 @@ function drawRuns(runs) {
       ...letters.map((l, i) => ({ name: l, text: (a) => a.said[i] })),
       { name: "together", text: (a) => a.agreement },
     ], runs.answers),
-    runs.figure ? figure(runs.figure) : null,
+    // The runs are named above: once is enough.
+    runs.figure ? figure({ ...runs.figure, place: `${letters.join(", ")}: the runs above` }) : null,
     table("runs-cells", `Every cell: times ${runs.reference} in each run, and the ratio of that to ${letters[0]}'s`, [
       { name: "cell", text: (r) => r.id, id: true },
       ...letters.map((l, i) => ({ name: `x ${l}`, numeric: true, text: (r) => value(r.x[i], number), key: (r) => (r.x[i] ? r.x[i].y : null) })),

@@ -53,7 +53,7 @@ function table(id, caption, columns, rows) {
   filter.addEventListener("input", () => { remember(`${id}.f`, filter.value); draw(); });
   more.addEventListener("click", () => { shown = Infinity; draw(); });
   draw();
-  return el("div", { class: "table", id },
+  return el("div", { class: columns.length > 8 ? "table wide" : "table", id },
     el("div", { class: "tools" }, el("label", {}, "Filter ", filter), count, more),
     el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
       el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, ...heads)), body)));

@@ -40,8 +40,8 @@ if [ -n "$benchstat" ]; then
     echo "-- designs within a run"
     benchstat -col /backend -filter "$some" "$work/benchstat" | tee "$work/designs"
     echo "-- call sizes"
-    benchstat -col /backend -row /call_pages "$work/benchstat" -filter \
-        '/workload:dense_4k /size:16MiB /request:snapshot /backend:(fixed_flags OR map_order)' | tee "$work/sizes"
+    sizes='/workload:dense_4k /size:16MiB /request:snapshot /backend:(fixed_flags OR map_order)'
+    benchstat -col /backend -row /call_pages -filter "$sizes" "$work/benchstat" | tee "$work/sizes"
     echo "-- two runs"
     "$walkbench" export "$older" --to benchstat > "$work/older.txt"
     cp "$work/benchstat" "$work/newer.txt"

@@ -177,6 +177,29 @@ fn splicing_changes_what_stands_between_markers_and_a_second_time_nothing() {
     assert!(String::from_utf8_lossy(&checked.stderr).contains("limit-1.svg: differs"));
 }
 
+/// METHODOLOGY.md says of these records that every cell's stages sum to it.
+#[test]
+fn the_stages_of_every_recorded_cell_sum_to_the_cell() {
+    for (run, most_marked) in [("2026-11-30-intel-xeon-2vcpu", 1), ("2026-11-30-intel-xeon-2vcpu-again", 0)] {
+        let text = out(&walkbench(&["export", &format!("results/{run}"), "--to", "csv"]));
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let header = reader.headers().unwrap().clone();
+        let column = |name: &str| header.iter().position(|h| h == name).expect("a column");
+        let whole = column("ns_per_page");
+        let stages = ["prepare", "walk", "fault", "retry", "consume"].map(|s| column(&format!("{s}_ns_per_page")));
+        let (mut cells, mut marked) = (0, 0);
+        for row in reader.records() {
+            let row = row.unwrap();
+            let number = |at: usize| row[at].parse::<f64>().unwrap();
+            let sum: f64 = stages.iter().map(|s| number(*s)).sum();
+            assert!((sum / number(whole) - 1.0).abs() < 0.05, "{}: {sum} of {}", &row[0], &row[whole]);
+            cells += 1;
+            marked += usize::from(row[column("marks")].contains("stages_off"));
+        }
+        assert!(cells > 500 && marked <= most_marked, "{run}: {marked} of {cells} are marked");
+    }
+}
+
 #[test]
 fn bad_input_is_answered_with_the_place_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();

@@ -24,7 +24,7 @@ needs; each does only what was not done before (rm -r WORKDIR/a, b or qemu to do
   ab       the second kernel (--patch or --against), then both in turns               -> WORKDIR/ab, WORKDIR/ab.txt
   qemu-build  the same kernel for an emulated x86-64                                  -> WORKDIR/qemu/bzImage
   record   random scenarios, what that kernel answers to them, and what the model      -> WORKDIR/truth
-  count    live in that kernel on a machine that takes 1 ns for every instruction      -> WORKDIR/count.json
+  count    live in that kernel, and its own test_hmm, at 1 ns for every instruction    -> WORKDIR/count.json
 
 options:
   --tree DIR      kernel sources in place of Debian's; they are copied, not changed

@@ -72,8 +72,7 @@ impl Dmirror {
         let refused = |e: io::Error| {
             let then = match e.kind() {
                 io::ErrorKind::NotFound => {
-                    "no driver test_hmm (CONFIG_TEST_HMM; modprobe test_hmm where it is a module, and mknod as \
-                     tools/testing/selftests/mm/test_hmm.sh does); scripts/kernel/run.sh has a kernel with it"
+                    "no driver test_hmm (CONFIG_TEST_HMM, modprobe test_hmm); scripts/kernel/run.sh has a kernel with it"
                 }
                 io::ErrorKind::PermissionDenied => "its owner may open it: run as root, or chown it",
                 _ => "expected the kernel's driver test_hmm, of Linux 6.0 or later",
@@ -85,13 +84,17 @@ impl Dmirror {
         Ok(device)
     }
     /// Whether it is the driver, and one whose snapshot has the number that it has here. Before 6.0 that number was of a
-    /// command which takes pages that may be written exclusively and answers a page for each, or of none; it refuses
-    /// memory that is read-only. Other devices know none of these numbers.
+    /// command that takes pages exclusively and answers a page for each, where a snapshot answers a byte, or of none; it
+    /// refuses memory that is read-only. Other devices know none of these numbers.
     fn probe(&self) -> io::Result<()> {
-        let mut bytes = [0; PAGE];
+        const UNTOUCHED: u8 = 0xa5;
+        let mut bytes = [UNTOUCHED; PAGE];
         let at = (&raw const LOOKED_AT.0).expose_provenance() as u64;
         let done = self.command(Command::Snapshot, at, 1, &mut bytes).map_err(error)?;
-        if done.cpages == 1 { Ok(()) } else { Err(io::Error::other("does not say what it looked at")) }
+        if done.cpages == 1 && bytes[1..].iter().all(|b| *b == UNTOUCHED) {
+            return Ok(());
+        }
+        Err(io::Error::other("a snapshot of a page is not a byte"))
     }
 
     /// Tells it to do that to all of `mapping`, with a page of `bytes` for each page, of a snapshot with a byte: where a

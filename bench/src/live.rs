@@ -1,11 +1,12 @@
 //! This machine's kernel as a peer: what its own snapshots and faults cost on real memory of this process.
 //!
 //! `hmm_range_fault` itself, which only drivers can call, where a device calls it for this program
-//! (scripts/kernel/module); and its neighbours that anybody can call: they walk the same tables (pagemap, PAGEMAP_SCAN,
+//! (scripts/kernel/module, and the kernel's own test driver); and its neighbours that anybody can call: they walk the same tables (pagemap, PAGEMAP_SCAN,
 //! mincore) and take the same faults (populate, a first touch, a COW break). The unit of replication is a launch of the
 //! process, as everywhere: new addresses, new frames, new tables.
 
 mod churn;
+mod dmirror;
 mod hmm;
 mod shape;
 
@@ -19,9 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::scan::{self, Region};
 use crate::measure::clock::Clock;
+use crate::os::dmirror::CALL_PAGES as DRIVER_CALL_PAGES;
 use crate::os::mapping::{Advice, Mapping, PAGE};
 use crate::stats::Sorted;
 use churn::{Churn, Churning};
+use dmirror::TestDriver;
 use hmm::Hmm;
 use shape::Shape;
 
@@ -50,8 +53,13 @@ pub(crate) enum Source {
     Touch,
     /// MADV_DONTNEED: what a fault brought goes.
     DontNeed,
-    /// test_hmm's device.
+    /// hmm_range_fault as a snapshot, through the device of the kernel's own test driver (lib/test_hmm.c), which answers a
+    /// byte a page: an ioctl that registers a notifier for every 64 pages.
     HmmDmirror,
+    /// What a device of that driver does to read: hmm_range_fault, its page table, and a copy of every page.
+    HmmDmirrorRead,
+    /// The same to write.
+    HmmDmirrorWrite,
     /// hmm_range_fault as a snapshot, through the device of scripts/kernel/module.
     HmmRangeFault,
     /// hmm_range_fault, whose default is to fault for read.
@@ -65,6 +73,11 @@ impl Source {
     fn chooses_calls(self) -> bool {
         use Source::*;
         matches!(self, HmmRangeFault | HmmRangeFaultRead | HmmRangeFaultWrite)
+    }
+    /// Whether the kernel's test driver is asked.
+    pub(crate) fn is_test_driver(self) -> bool {
+        use Source::*;
+        matches!(self, HmmDmirror | HmmDmirrorRead | HmmDmirrorWrite)
     }
 }
 
@@ -84,7 +97,7 @@ pub(crate) struct Case {
     pub(crate) shape: Shape,
     pub(crate) stage: Stage,
     pub(crate) churn: Churn,
-    /// Pages of a call, where a caller may choose; none is all of them.
+    /// Pages of a call of hmm_range_fault, or none: all of them, or no such calls.
     pub(crate) call_pages: Option<u32>,
 }
 
@@ -158,9 +171,36 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(
         calls.map(|n| Case { call_pages: *n, ..case(HmmRangeFaultWrite, Shape::Dense4k, Stage::Fault) }),
     );
-    cases.push(case(HmmDmirror, Shape::Dense4k, Stage::Snapshot));
-    cases.push(case(HmmDmirror, Shape::AfterFork, Stage::Fault));
+    // Last, since a process that was mirrored once asks its notifiers about every change.
+    cases.extend(cases_of_test_driver());
     cases
+}
+
+/// The same through the kernel's test driver, which alone chooses how many pages it calls for.
+fn cases_of_test_driver() -> impl Iterator<Item = Case> {
+    use Source::*;
+    let case = |(source, shape, stage, churn)| {
+        let call_pages = Some(DRIVER_CALL_PAGES);
+        Case { source, shape, stage, churn, call_pages }
+    };
+    let quiet = Shape::SNAPSHOTS.map(|shape| (HmmDmirror, shape, Stage::Snapshot, Churn::None));
+    let churned = [Churn::Zap, Churn::Mprotect, Churn::Fork]
+        .map(|churn| (HmmDmirror, Shape::Dense4k, Stage::Snapshot, churn));
+    // Of pages that are there already nothing is timed but what else the driver does.
+    let faults = [
+        (HmmDmirrorRead, Shape::Dense4k),
+        (HmmDmirrorWrite, Shape::Dense4k),
+        (HmmDmirrorRead, Shape::Absent4k),
+        (HmmDmirrorWrite, Shape::Absent4k),
+        (HmmDmirrorRead, Shape::Absent2m),
+        (HmmDmirrorWrite, Shape::Absent2m),
+        (HmmDmirrorWrite, Shape::ZeroPage),
+        (HmmDmirrorWrite, Shape::AfterFork),
+        (HmmDmirrorWrite, Shape::ChildGone),
+        (HmmDmirrorRead, Shape::Swapped),
+    ]
+    .map(|(source, shape)| (source, shape, Stage::Fault, Churn::None));
+    quiet.into_iter().chain(churned).chain(faults).map(case)
 }
 
 /// Measures the cases, one after the other, on `bytes` of memory.
@@ -174,9 +214,6 @@ pub(crate) fn launch(cases: &[Case], bytes: usize) -> Vec<Said> {
 }
 
 fn one(case: &Case, bytes: usize, clock: Clock) -> io::Result<Figure> {
-    if case.source == Source::HmmDmirror {
-        return Err(device("/dev/hmm_dmirror0", "test_hmm is not loaded"));
-    }
     let mapping = Arc::new(case.shape.mapping(bytes)?);
     let rounds = if case.stage == Stage::Snapshot { SNAPSHOTS } else { FAULTS };
     let mut asks = Asks::new(case, &mapping, 1 + rounds)?;
@@ -210,14 +247,6 @@ fn one(case: &Case, bytes: usize, clock: Clock) -> io::Result<Figure> {
     Ok(Figure { ns_per_page: median / (bytes / PAGE) as f64, busy })
 }
 
-/// A device that this program would ask, if it were there.
-fn device(path: &str, why: &str) -> io::Error {
-    match File::open(path) {
-        Ok(_) => io::Error::other(format!("{path} is there, but this version does not drive it")),
-        Err(e) => io::Error::new(e.kind(), format!("{path}: {e}; {why}")),
-    }
-}
-
 /// One way to ask the kernel about a mapping, with its buffers.
 struct Asks<'a> {
     source: Source,
@@ -226,6 +255,7 @@ struct Asks<'a> {
     words: Vec<u8>,
     regions: Vec<Region>,
     hmm: Option<Hmm>,
+    driver: Option<TestDriver>,
 }
 
 impl<'a> Asks<'a> {
@@ -235,12 +265,17 @@ impl<'a> Asks<'a> {
         let word = if source == Source::Mincore { 1 } else { 8 };
         let pagemap = File::open("/proc/self/pagemap")?;
         let hmm = Hmm::of(case, mapping, repeats)?;
-        Ok(Asks { source, mapping, pagemap, words: vec![0; pages * word], regions: Vec::new(), hmm })
+        let driver = TestDriver::of(case, mapping)?;
+        Ok(Asks { source, mapping, pagemap, words: vec![0; pages * word], regions: Vec::new(), hmm, driver })
     }
     /// Asks about all of it and adds the nanoseconds that it took: once, or for every repeat that the kernel timed.
     fn ask(&mut self, clock: Clock, ns: &mut Vec<f64>) -> io::Result<()> {
         if let Some(hmm) = &mut self.hmm {
             return hmm.ask(self.mapping, ns);
+        }
+        if let Some(driver) = &mut self.driver {
+            ns.push(driver.ask(self.mapping, clock)?);
+            return Ok(());
         }
         let start = clock.now();
         self.ask_once()?;
@@ -263,6 +298,8 @@ impl<'a> Asks<'a> {
             Source::Touch => self.mapping.write(1),
             Source::DontNeed => self.mapping.advise(all, Advice::DontNeed)?,
             Source::HmmDmirror
+            | Source::HmmDmirrorRead
+            | Source::HmmDmirrorWrite
             | Source::HmmRangeFault
             | Source::HmmRangeFaultRead
             | Source::HmmRangeFaultWrite => {}
@@ -283,6 +320,27 @@ mod tests {
         assert!(names.contains("hmm_range_fault/dense_4k/snapshot/512/none"));
         assert!(names.contains("hmm_range_fault_write/after_fork/fault/all/none"));
         assert!(names.contains("pagemap/dense_4k/snapshot/all/zap"));
+        assert!(names.contains("hmm_dmirror/dense_4k/snapshot/64/fork"));
+        assert!(names.contains("hmm_dmirror_write/after_fork/fault/64/none"));
+    }
+
+    #[test]
+    fn the_test_driver_is_asked_whatever_the_module_is() {
+        let of_driver = cases_of_test_driver();
+        let (mut of_driver, mut of_module): (Vec<Case>, Vec<Case>) = (of_driver.collect(), cases());
+        of_module.retain(|c| c.source.chooses_calls() && c.call_pages == Some(DRIVER_CALL_PAGES));
+        for case in &mut of_driver {
+            case.source = match case.source {
+                Source::HmmDmirror => Source::HmmRangeFault,
+                Source::HmmDmirrorRead => Source::HmmRangeFaultRead,
+                _ => Source::HmmRangeFaultWrite,
+            };
+        }
+        // What is there is read to see what copying takes, of which the module does none.
+        of_driver.retain(|c| (c.source, c.shape) != (Source::HmmRangeFaultRead, Shape::Dense4k));
+        let names =
+            |cases: &[Case]| cases.iter().map(Case::to_string).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(names(&of_driver), names(&of_module));
     }
 
     #[test]
@@ -303,6 +361,15 @@ mod tests {
         match figure(Source::HmmRangeFault, Shape::Dense4k) {
             Ok(f) => assert!(f.busy.is_some()),
             Err(reason) => assert!(reason.starts_with(crate::os::hmm::PATH), "{reason}"),
+        }
+        for (source, shape) in
+            [(Source::HmmDmirror, Shape::Dense4k), (Source::HmmDmirrorWrite, Shape::AfterFork)]
+        {
+            match figure(source, shape) {
+                // It does not say how often it collided.
+                Ok(f) => assert!(f.busy.is_none()),
+                Err(reason) => assert!(reason.starts_with(crate::os::dmirror::PATH), "{reason}"),
+            }
         }
         let (snapshot, fault) = (
             figure(Source::Mincore, Shape::Dense4k).unwrap(),

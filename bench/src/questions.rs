@@ -28,7 +28,8 @@
 //! level = 1.0                         # the ratio at which it flips
 //! ```
 //!
-//! `[[beside]]` (title, source, shape, stage, call_pages, cell) pairs a row of `walkbench live` with a cell of the model.
+//! `[[beside]]` (title, source, shape, stage, call_pages, cell, optional) pairs a row of `walkbench live` with a cell of the
+//! model.
 //! `[[decision]]` (property, by, more, less, same) says what a report recommends where side a of the comparison titled
 //! `by` takes more, less or the same. `rank = true` instead of `b` compares all backends of `a` with each other.
 //! `[[map]]` (by, x, y) draws the ranking titled `by` over two axes, which are written as `axis` is: who is the cheapest at
@@ -252,6 +253,9 @@ pub(crate) struct Beside {
     pub(crate) call_pages: Option<u32>,
     /// The cell, with every coordinate.
     pub(crate) cell: String,
+    /// Whether nothing is missing where it was not measured: few kernels have who asks.
+    #[serde(default)]
+    pub(crate) optional: bool,
 }
 
 /// One question.

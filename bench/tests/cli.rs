@@ -380,11 +380,20 @@ fn live_says_a_figure_or_a_reason_for_every_row() {
         "touch",
         "dont_need",
         "hmm_dmirror",
+        "hmm_dmirror_read",
+        "hmm_dmirror_write",
         "hmm_range_fault",
         "hmm_range_fault_read",
         "hmm_range_fault_write",
     ] {
         assert!(rows.iter().any(|r| r["source"] == source), "{source}");
+    }
+    let driver = rows.iter().filter(|r| r["source"].as_str().unwrap().starts_with("hmm_dmirror"));
+    for row in driver {
+        // Which asks in pieces of its own choice, and is there or says what is not.
+        assert_eq!(row["call_pages"], 64, "{row}");
+        let error = row["error"].as_str();
+        assert!(error.is_none_or(|e| e.len() > 20), "{row}");
     }
     let launches = |r: &Value| r["ns_by_launch"].as_array().unwrap().len();
     assert!(rows.iter().all(|r| launches(r) == if r["error"].is_null() { 2 } else { 0 }));

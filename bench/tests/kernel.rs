@@ -74,8 +74,10 @@ fn the_module_has_one_name_everywhere() {
     for config in ["um.config", "qemu.config"] {
         assert!(text(config).contains("CONFIG_WALKBENCH_HMM=y"));
     }
-    // Whose devices `record --class dev` plays with.
+    // Whose devices `record --class dev` plays with, and `live` asks where instructions are counted.
     assert!(text("qemu.config").contains("CONFIG_TEST_HMM=y"));
+    assert!(text("run.sh").contains("DRIVER_ROWS='^hmm_dmirror.*/none$'"));
+    assert_eq!(text("run.sh").matches("--filter '$ROWS|$DRIVER_ROWS").count(), 2, "live and count");
     assert!(text("run.sh").contains("obj-$(CONFIG_WALKBENCH_HMM) += walkbench_hmm/"));
     let source = text("module/walkbench_hmm.c");
     assert!(source.contains(".name = \"walkbench_hmm\"") && source.contains("#include \"walkbench_hmm.h\""));

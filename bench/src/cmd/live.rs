@@ -1,6 +1,7 @@
 //! `walkbench live`: this machine's kernel on memory of this process.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +14,7 @@ use crate::interrupt;
 use crate::live::{self, Case, Said, word};
 use crate::measure::machine::{Build, Machine};
 use crate::os::mapping::{HUGE_PAGE, PAGE};
-use crate::os::process;
+use crate::os::{dmirror, process};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 use crate::record::JSON_SCHEMA;
@@ -25,7 +26,9 @@ use workloads::definition::parse_size;
 /// Measure this machine's own kernel: snapshots and faults on real memory of this process
 ///
 /// hmm_range_fault can be called by drivers only: where /dev/walkbench_hmm is there (scripts/kernel/module), it calls it
-/// for this program. Pagemap, PAGEMAP_SCAN and mincore walk the same tables, MADV_POPULATE, a first touch and a COW
+/// for this program and times it (hmm_range_fault*); where /dev/hmm_dmirror0 is there, the kernel's own test driver
+/// (CONFIG_TEST_HMM), that does too (hmm_dmirror*): a time from outside, which holds an ioctl, and of reads and writes a
+/// copy of every page. Pagemap, PAGEMAP_SCAN and mincore walk the same tables, MADV_POPULATE, a first touch and a COW
 /// break take the same faults; they need no rights. What the kernel lacks or refuses is a row with the reason.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -93,8 +96,7 @@ pub(crate) fn run(args: &LiveArgs) -> Result<ExitCode> {
     }
     interrupt::listen()?;
     let machine = Machine::read();
-    // A fork's copies come on top.
-    let needs = 2 * args.size + (64 << 20);
+    let needs = needs(args.size, &cases, Path::new(dmirror::PATH).exists());
     if machine.memory_available_bytes.is_some_and(|there| there < needs) {
         bail!("--size: needs {} MiB of memory, which are not available; try a smaller one", needs >> 20);
     }
@@ -125,6 +127,13 @@ pub(crate) fn run(args: &LiveArgs) -> Result<ExitCode> {
         Format::Text => output::print(&text(&machine, args.size, &rows))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Bytes of memory that a launch may need at once.
+fn needs(size: u64, cases: &[Case], is_driver_there: bool) -> u64 {
+    // A fork's copies come on top, and what goes through the hands of the test driver: its copy and the program's.
+    let times = if is_driver_there && cases.iter().any(|c| c.source.is_test_driver()) { 4 } else { 2 };
+    times * size + (64 << 20)
 }
 
 fn launch(args: &LiveArgs) -> Result<Vec<Said>> {
@@ -213,6 +222,14 @@ mod tests {
         assert_eq!((right.ns_by_launch, right.busy), (vec![2.0, 2.0], Some(3.0)));
         let wrong = row(case.clone(), &[two(), said(Err("no room".to_owned()))]);
         assert!(wrong.ns_per_page.is_none() && wrong.error.as_deref() == Some("no room"));
+    }
+
+    #[test]
+    fn copies_of_the_test_driver_need_memory_where_it_is_there() {
+        let (all, mut others) = (live::cases(), live::cases());
+        others.retain(|c| !c.source.is_test_driver());
+        let mib = |cases: &[Case], is_there| needs(256 << 20, cases, is_there) >> 20;
+        assert_eq!((mib(&all, true), mib(&all, false), mib(&others, true)), (1088, 576, 576));
     }
 
     #[test]

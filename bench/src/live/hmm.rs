@@ -80,13 +80,15 @@ impl Hmm {
 
 /// The answer of a page that shape and request leave no choice about. Whether a page went to swap, and how it comes
 /// back, is the kernel's choice.
-fn expected(shape: Shape, request: Request, page: usize) -> Option<u8> {
+pub(super) fn expected(shape: Shape, request: Request, page: usize) -> Option<u8> {
     if shape == Shape::Swapped {
         return None;
     }
     let huge = if shape.is_huge() { 9 << ORDER_SHIFT } else { 0 };
     Some(match request {
         Request::FaultWrite => VALID | WRITE | huge,
+        // What is there stays what it is.
+        Request::FaultRead if shape == Shape::Dense4k => VALID | WRITE,
         // The zero page, or the huge one.
         Request::FaultRead => VALID | huge,
         Request::Snapshot => match shape {

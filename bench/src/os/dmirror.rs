@@ -7,7 +7,13 @@ use std::os::fd::AsRawFd as _;
 
 use workloads::scenario::{PAGE_BYTES, Span};
 
+use super::mapping::{Mapping, PAGE};
 use super::window::Window;
+
+/// Where device 0 is.
+pub(crate) const PATH: &str = "/dev/hmm_dmirror0";
+/// Pages of a call of hmm_range_fault: the array of `dmirror_fault` and `dmirror_snapshot`.
+pub(crate) const CALL_PAGES: u32 = 64;
 
 /// `struct hmm_dmirror_cmd`.
 #[repr(C)]
@@ -43,7 +49,12 @@ pub(crate) struct Done {
 }
 
 /// What a device writes.
-const WRITTEN: u8 = 0x77;
+pub(crate) const WRITTEN: u8 = 0x77;
+
+/// Looked at before anything is asked of a driver: nobody writes it, and it is never anywhere but in memory.
+#[repr(C, align(4096))]
+struct Page([u8; PAGE]);
+static LOOKED_AT: Page = Page([0; PAGE]);
 
 /// An open file of the driver, which mirrors this process. Closing it sends all memory of its device home.
 #[derive(Debug)]
@@ -58,10 +69,44 @@ impl Dmirror {
         Dmirror::open_at(&format!("/dev/hmm_dmirror{dev}"))
     }
     fn open_at(path: &str) -> io::Result<Dmirror> {
-        let opened = OpenOptions::new().read(true).write(true).open(path);
-        opened.map(Dmirror).map_err(|e| {
-            let then = "expected the kernel's test driver (CONFIG_TEST_HMM); scripts/kernel/run.sh has a kernel with it";
+        let refused = |e: io::Error| {
+            let then = match e.kind() {
+                io::ErrorKind::NotFound => {
+                    "no driver test_hmm (CONFIG_TEST_HMM, modprobe test_hmm); scripts/kernel/run.sh has a kernel with it"
+                }
+                io::ErrorKind::PermissionDenied => "its owner may open it: run as root, or chown it",
+                _ => "expected the kernel's driver test_hmm, of Linux 6.0 or later",
+            };
             io::Error::new(e.kind(), format!("{path}: {e}; {then}"))
+        };
+        let device = Dmirror(OpenOptions::new().read(true).write(true).open(path).map_err(refused)?);
+        device.probe().map_err(refused)?;
+        Ok(device)
+    }
+    /// Whether it is the driver, and one whose snapshot has the number that it has here. Before 6.0 that number was of a
+    /// command that takes pages exclusively and answers a page for each, where a snapshot answers a byte, or of none; it
+    /// refuses memory that is read-only. Other devices know none of these numbers.
+    fn probe(&self) -> io::Result<()> {
+        const UNTOUCHED: u8 = 0xa5;
+        let mut bytes = [UNTOUCHED; PAGE];
+        let at = (&raw const LOOKED_AT.0).expose_provenance() as u64;
+        let done = self.command(Command::Snapshot, at, 1, &mut bytes).map_err(error)?;
+        if done.cpages == 1 && bytes[1..].iter().all(|b| *b == UNTOUCHED) {
+            return Ok(());
+        }
+        Err(io::Error::other("a snapshot of a page is not a byte"))
+    }
+
+    /// Tells it to do that to all of `mapping`, with a page of `bytes` for each page, of a snapshot with a byte: where a
+    /// read goes, what is written, what the snapshot says.
+    ///
+    /// # Errors
+    /// The driver's: what hmm_range_fault returned among them.
+    pub(crate) fn ask(&self, command: Command, mapping: &Mapping, bytes: &mut [u8]) -> io::Result<Done> {
+        let npages = (mapping.len() / PAGE) as u64;
+        self.command(command, mapping.start() as u64, npages, bytes).map_err(|e| {
+            let e = error(e);
+            io::Error::new(e.kind(), format!("{PATH}: {command:?} of {npages} pages: {e}"))
         })
     }
 
@@ -78,10 +123,8 @@ impl Dmirror {
     /// The driver's.
     pub(crate) fn snapshot(&self, window: Window) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; window.npages() as usize];
-        match self.command(Command::Snapshot, window.base(), window.npages(), &mut bytes) {
-            Ok(_) => Ok(bytes),
-            Err(e) => Err(io::Error::from_raw_os_error(-e as i32)),
-        }
+        self.command(Command::Snapshot, window.base(), window.npages(), &mut bytes).map_err(error)?;
+        Ok(bytes)
     }
 
     /// Takes the page at `addr` into the memory of the device.
@@ -90,10 +133,8 @@ impl Dmirror {
     /// The driver's.
     pub(crate) fn take_page(&self, addr: u64) -> io::Result<()> {
         let mut bytes = vec![0; PAGE_BYTES as usize];
-        match self.command(Command::MigrateToDevice, addr, 1, &mut bytes) {
-            Ok(_) => Ok(()),
-            Err(e) => Err(io::Error::from_raw_os_error(-e as i32)),
-        }
+        self.command(Command::MigrateToDevice, addr, 1, &mut bytes).map_err(error)?;
+        Ok(())
     }
 
     fn command(&self, command: Command, addr: u64, npages: u64, bytes: &mut [u8]) -> Result<Done, i64> {
@@ -103,14 +144,19 @@ impl Dmirror {
         let mut cmd = Cmd { addr, ptr, npages, ..Cmd::default() };
         // SAFETY: the request number says that 40 bytes are read and written, the size of `Cmd`, which is laid out as the
         // kernel's and borrowed for the call. The driver reads or writes a page of `bytes` for each page, of a snapshot a
-        // byte, of which there are enough. What it does to the memory at `addr`, a scenario's window or a page of the
-        // caller's, no reference points into.
+        // byte, of which there are enough. What it does to the memory at `addr`, a scenario's window, a mapping or a page
+        // of the caller's, no reference points into; a snapshot, which is all that is ever asked of a static, does nothing.
         let said = unsafe { libc::ioctl(self.0.as_raw_fd(), request(command), &raw mut cmd) };
         if said != 0 {
             return Err(-i64::from(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)));
         }
         Ok(Done { cpages: cmd.cpages, faults: cmd.faults })
     }
+}
+
+/// Of `-errno`.
+fn error(e: i64) -> io::Error {
+    io::Error::from_raw_os_error(-e as i32)
 }
 
 /// `_IOWR('H', command, struct hmm_dmirror_cmd)`.
@@ -132,11 +178,28 @@ mod tests {
     fn what_is_no_such_driver_is_refused_with_what_to_do() {
         let error = Dmirror::open_at("/dev/hmm_no_dmirror").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        assert!(error.to_string().contains("CONFIG_TEST_HMM"), "{error}");
-        let null = Dmirror::open_at("/dev/null").unwrap();
+        let text = error.to_string();
+        assert!(text.starts_with("/dev/hmm_no_dmirror: ") && text.contains("CONFIG_TEST_HMM"), "{text}");
+        // It opens, and is another device.
+        let error = Dmirror::open_at("/dev/null").unwrap_err().to_string();
+        assert!(
+            error.starts_with("/dev/null: ") && error.contains("expected the kernel's driver test_hmm"),
+            "{error}"
+        );
+        // A folder opens for nobody who wants to write it.
+        let error = Dmirror::open_at("/dev").unwrap_err().to_string();
+        assert!(error.contains("expected the kernel's driver test_hmm"), "{error}");
+    }
+
+    #[test]
+    fn what_another_device_answers_is_an_error_of_every_command() {
+        let null = Dmirror(OpenOptions::new().read(true).write(true).open("/dev/null").unwrap());
         let window = Window::new(0x2200_0000_0000, 1).unwrap();
         let span = Span { off: 0, len: 1 };
         assert_eq!(null.tell(Command::Read, window, span), Err(-i64::from(libc::ENOTTY)));
         assert!(null.snapshot(window).is_err() && null.take_page(window.base()).is_err());
+        let mapping = Mapping::new(2 << 20).unwrap();
+        let error = null.ask(Command::Snapshot, &mapping, &mut [0; 512]).unwrap_err().to_string();
+        assert!(error.contains("Snapshot of 512 pages: "), "{error}");
     }
 }

@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cases=
-kernel=results/2026-11-30-kernel-counts/count.json
+kernel=results/2026-12-01-kernel-counts/count.json
 while getopts c:k: option; do
     case "$option" in
     c) cases=",$OPTARG," ;;

@@ -186,7 +186,8 @@ fn the_stages_of_every_recorded_cell_sum_to_the_cell() {
         let header = reader.headers().unwrap().clone();
         let column = |name: &str| header.iter().position(|h| h == name).expect("a column");
         let whole = column("ns_per_page");
-        let stages = ["prepare", "walk", "fault", "retry", "consume"].map(|s| column(&format!("{s}_ns_per_page")));
+        let stages =
+            ["prepare", "walk", "fault", "retry", "consume"].map(|s| column(&format!("{s}_ns_per_page")));
         let (mut cells, mut marked) = (0, 0);
         for row in reader.records() {
             let row = row.unwrap();

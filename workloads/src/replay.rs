@@ -248,8 +248,9 @@ impl ModelMachine {
     fn held(&mut self, span: Span, held: Span) -> Applied {
         let (mm, range) = (Arc::clone(&self.mm), self.range(held));
         let mut seen = Applied::default();
-        let r = mm.migrate_vma_held(range, DEVICE[0], |nr_held| {
+        let r = mm.migrate_vma_held(range, DEVICE[0], false, |migration| {
             let (ret, _) = self.range_fault(span, 0, 0, DEVICE[0], None);
+            let nr_held = migration.nr_pages();
             seen = Applied { cpages: Some(nr_held), out: Some(self.codes()), ..Applied::ret(ret) };
         });
         r.map_or_else(|e| Applied::ret(i64::from(e.code())), |()| seen)

@@ -34,7 +34,7 @@ options:
   --launches N    launches of live (6), or for ab guests of each kernel (12)
   --seed S        for record: which scenarios (1)
   --count N       for record: how many (1000)
-  --class NAME    for record: only of this class; dev (memory of a device) and held (in migration) are never among the others
+  --class NAME    for record: only of this class; dev (memory of a device), held and waits (in migration) are never among the others
   --timeout S     a guest that takes longer is killed, its log is kept (900)
   --jobs N        compilers at once (all processors)
 

@@ -110,6 +110,9 @@ pub trait Counters {
     fn run_limit(&self) -> usize {
         usize::MAX
     }
+    /// The lock of a folio is taken, and a fault is about to wait for it.
+    #[inline(always)]
+    fn folio_wait(&mut self) {}
     /// The mmap lock was held and is not any more: who waits for it may go.
     #[inline(always)]
     fn mmap_unlocked(&mut self) {}

@@ -57,6 +57,8 @@ pub struct Applied {
     pub calls: Option<u64>,
     /// Pages copied or migrated.
     pub cpages: Option<u64>,
+    /// Whether somebody waited for a page in migration: 1 or 0.
+    pub waited: Option<u64>,
     /// Device faults.
     pub faults: Option<u64>,
     /// `hmm_pfns` afterwards, one per page of the operation.

@@ -14,9 +14,10 @@ use walker::addr::{PAGE_SIZE, PageRange, Pfn, VirtAddr};
 use walker::arch::Geometry;
 use walker::backend::Backend;
 use walker::backends::map_order::{self, MapOrder};
-use walker::counters::NoCounts;
+use walker::counters::{Count, Counters, NoCounts};
 use walker::dmirror::{self, Dmirror};
 use walker::memory::{PageKind, PhysConfig};
+use walker::mm::device::InMigration;
 use walker::mm::madvise::Advice;
 use walker::mm::mmap::{MapFlags, MapKind};
 use walker::mm::pagemap::PagemapBits;
@@ -146,6 +147,33 @@ impl Invalidate for Private {
     }
 }
 
+/// Ends a migration for whoever is about to sleep until it is over.
+struct Sleep<'m, 'a, 'f> {
+    migration: &'m InMigration<'a, 'f>,
+    slept: bool,
+}
+
+impl Counters for Sleep<'_, '_, '_> {
+    const ENABLED: bool = true;
+    fn add(&mut self, what: Count, _: u64) {
+        if what == Count::MigrationWaits {
+            self.folio_wait();
+        }
+    }
+    fn get(&self, _: Count) -> u64 {
+        0
+    }
+    fn folio_wait(&mut self) {
+        self.slept = true;
+        self.migration.end();
+    }
+}
+
+/// Without the mark: by the time the recorder could look for it, another page may be there.
+fn unmarked(code: RawCode) -> RawCode {
+    RawCode { mark: Mark::None, ..code }
+}
+
 impl ModelMachine {
     fn range(&self, span: Span) -> PageRange {
         PageRange::pages(self.base.add_pages(span.off), span.len)
@@ -216,6 +244,19 @@ impl ModelMachine {
         owner: u64,
         inputs: Option<&Rle<Wish>>,
     ) -> (i64, u64) {
+        self.counted_range_fault(span, default, mask, owner, inputs, &mut NoCounts)
+    }
+
+    /// The same, with somebody who hears what it comes upon.
+    fn counted_range_fault(
+        &mut self,
+        span: Span,
+        default: u64,
+        mask: u64,
+        owner: u64,
+        inputs: Option<&Rle<Wish>>,
+        counts: &mut impl Counters,
+    ) -> (i64, u64) {
         let range = self.range(span);
         let ops = Arc::new(Private(std::sync::Mutex::new(())));
         let sub = self.mm.notifier.insert(range, ops);
@@ -229,7 +270,7 @@ impl ModelMachine {
             });
             calls += 1;
             let seq = self.mm.notifier.read_begin(&sub);
-            match self.backend.walk(&self.mm, &sub, seq, &mut NoCounts) {
+            match self.backend.walk(&self.mm, &sub, seq, counts) {
                 Ok(_) => break 0,
                 Err(Errno::Busy) => {}
                 Err(e) => break i64::from(e.code()),
@@ -248,9 +289,34 @@ impl ModelMachine {
     fn held(&mut self, span: Span, held: Span) -> Applied {
         let (mm, range) = (Arc::clone(&self.mm), self.range(held));
         let mut seen = Applied::default();
-        let r = mm.migrate_vma_held(range, DEVICE[0], |nr_held| {
+        let r = mm.migrate_vma_held(range, DEVICE[0], false, |migration| {
             let (ret, _) = self.range_fault(span, 0, 0, DEVICE[0], None);
+            let nr_held = migration.nr_pages();
             seen = Applied { cpages: Some(nr_held), out: Some(self.codes()), ..Applied::ret(ret) };
+        });
+        r.map_or_else(|e| Applied::ret(i64::from(e.code())), |()| seen)
+    }
+
+    /// A walk of `span` with wishes while the pages of `held` are in migration. The recorder's driver sees that the walk
+    /// sleeps and ends the migration before the walk goes on; here the walk itself does, when it is about to sleep.
+    fn held_fault(
+        &mut self,
+        (span, held, moves): (Span, Span, bool),
+        (default, mask): (u64, u64),
+        inputs: Option<&Rle<Wish>>,
+    ) -> Applied {
+        let (mm, range) = (Arc::clone(&self.mm), self.range(held));
+        let mut seen = Applied::default();
+        let r = mm.migrate_vma_held(range, DEVICE[0], moves, |migration| {
+            let mut sleep = Sleep { migration, slept: false };
+            let (ret, calls) = self.counted_range_fault(span, default, mask, DEVICE[0], inputs, &mut sleep);
+            seen = Applied {
+                calls: Some(calls),
+                cpages: Some(migration.nr_pages()),
+                waited: Some(sleep.slept.into()),
+                out: Some(self.codes().into_iter().map(unmarked).collect()),
+                ..Applied::ret(ret)
+            };
         });
         r.map_or_else(|e| Applied::ret(i64::from(e.code())), |()| seen)
     }
@@ -419,6 +485,10 @@ impl Machine for ModelMachine {
             Op::MigrateToSystem { span, dev } => self.on_device(*dev, *span, Dmirror::migrate_to_system),
             Op::Exclusive { span, dev } => self.on_device(*dev, *span, Dmirror::exclusive),
             Op::Held { span, held } => self.held(*span, *held),
+            Op::HeldFault { span, held, moves, req, mask, pages } => {
+                let mask = if pages.is_some() { req_flags(*mask) } else { 0 };
+                self.held_fault((*span, *held, *moves), (req_flags(*req), mask), pages.as_ref())
+            }
             Op::Mremap { span, to, newlen } => {
                 let new = PageRange::pages(self.base.add_pages(*to), *newlen);
                 ret(self.mm.mremap(self.range(*span), new))

@@ -38,7 +38,7 @@ pub(crate) struct RecordArgs {
     /// Number of the first one
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
     first: u64,
-    /// Only of this class; without it all but `dev` and `held` take turns
+    /// Only of this class; without it all but `dev`, `held` and `waits` take turns
     #[arg(long, value_name = "NAME", value_parser = class, conflicts_with = "again")]
     class: Option<String>,
     /// In place of new scenarios: those of a recording, once more

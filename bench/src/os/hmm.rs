@@ -11,7 +11,7 @@ use super::mapping::{Mapping, PAGE};
 /// Where the device is.
 pub(crate) const PATH: &str = "/dev/walkbench_hmm";
 /// The version of the protocol that this program speaks: `WALKBENCH_HMM_VERSION`.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Bits of an answer: the page is there.
 pub(crate) const VALID: u8 = 1;
@@ -27,6 +27,8 @@ pub(crate) const UNWRITTEN: u8 = 0xf8;
 /// `WALKBENCH_HMM_REQ_FAULT`, `WALKBENCH_HMM_REQ_WRITE`: default flags, mask, wishes.
 pub(crate) const REQ_FAULT: u8 = 1;
 pub(crate) const REQ_WRITE: u8 = 2;
+/// `WALKBENCH_HMM_HOLD_MOVE`.
+const HOLD_MOVE: u32 = 1;
 
 /// `struct walkbench_hmm_walk`.
 #[repr(C)]
@@ -46,9 +48,11 @@ struct Walk {
     busy: u64,
     hold: u64,
     nr_held: u64,
+    hold_flags: u32,
+    waited: u32,
 }
 
-const _: () = assert!(size_of::<Walk>() == 96 && align_of::<Walk>() == 8);
+const _: () = assert!(size_of::<Walk>() == 104 && align_of::<Walk>() == 8);
 
 /// `_IOC(direction, 'w', number, size)`: 1 writes, 2 reads, seen from here.
 const fn request(direction: u32, number: u32, size: usize) -> libc::Ioctl {
@@ -69,8 +73,20 @@ pub(crate) struct Flags<'a> {
     pub(crate) pfn_flags_mask: u8,
     /// A byte a page, or none.
     pub(crate) wishes: &'a [u8],
-    /// Of a snapshot: the address of the first of the pages that are in migration meanwhile, and how many, all of one VMA.
-    pub(crate) hold: (u64, u64),
+    /// What is in migration meanwhile.
+    pub(crate) hold: Hold,
+}
+
+/// Pages that are halfway to a device while a walk goes over them. Somebody who waits for one of them ends that, else the
+/// end of the walk does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hold {
+    /// Of the first.
+    pub(crate) addr: u64,
+    /// How many, all of one VMA; or none.
+    pub(crate) nr_pages: u64,
+    /// Whether anonymous ones, and places without any, get other memory in the end; else all come back.
+    pub(crate) moves: bool,
 }
 
 /// What is asked of every page.
@@ -93,6 +109,8 @@ pub(crate) struct Walked {
     pub(crate) busy: u64,
     /// Pages that were in migration meanwhile.
     pub(crate) held: u64,
+    /// Whether somebody waited for one of them.
+    pub(crate) waited: bool,
 }
 
 /// The device, open, of the version that this program speaks.
@@ -194,11 +212,12 @@ impl Device {
             repeats: u32::try_from(ns.len()).unwrap_or(u32::MAX),
             default_flags: flags.default_flags.into(),
             pfn_flags_mask: flags.pfn_flags_mask.into(),
-            hold: flags.hold.0,
-            nr_held: flags.hold.1,
+            hold: flags.hold.addr,
+            nr_held: flags.hold.nr_pages,
+            hold_flags: if flags.hold.moves { HOLD_MOVE } else { 0 },
             ..Walk::default()
         };
-        // SAFETY: the request number says that 96 bytes are read and written, the size of `Walk`, which is laid out as the
+        // SAFETY: the request number says that 104 bytes are read and written, the size of `Walk`, which is laid out as the
         // kernel's and borrowed for the call. The kernel reads nr_pages bytes of `wishes` if there are any, writes nr_pages
         // bytes to `answers` and repeats numbers to `ns`, each as long as that and borrowed too. Faults it takes in the
         // range change none of its bytes.
@@ -206,7 +225,8 @@ impl Device {
         if said != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok((Walked { calls: walk.calls, busy: walk.busy, held: walk.nr_held }, walk.result))
+        let Walk { calls, busy, nr_held: held, waited, result, .. } = walk;
+        Ok((Walked { calls, busy, held, waited: waited != 0 }, result))
     }
 
     /// Memory of the device that `migrate` sends the page at `addr` to is the caller's own in walks from now on.
@@ -251,7 +271,7 @@ mod tests {
         let mine = fields! {
             addr: u64, nr_pages: u64, call_pages: u64, wishes: u64, answers: u64, ns: u64, repeats: u32,
             default_flags: u32, pfn_flags_mask: u32, result: i32, calls: u64, busy: u64,
-            hold: u64, nr_held: u64
+            hold: u64, nr_held: u64, hold_flags: u32, waited: u32
         };
         let body = HEADER.split_once("struct walkbench_hmm_walk {").unwrap().1.split_once('}').unwrap().0;
         // Every field is as long as it is aligned, so offsets are sums.
@@ -277,12 +297,13 @@ mod tests {
             ("ERROR", ERROR.into()),
             ("UNWRITTEN", UNWRITTEN.into()),
             ("ORDER_SHIFT", ORDER_SHIFT),
+            ("HOLD_MOVE", HOLD_MOVE),
         ] {
             assert_eq!(constant(&format!("WALKBENCH_HMM_{name}")), u64::from(value), "{name}");
         }
         assert!(HEADER.contains("GET_VERSION _IOR('w', 0xa0, __u32)"));
         assert!(HEADER.contains("WALK _IOWR('w', 0xa1, struct walkbench_hmm_walk)"));
-        assert_eq!((GET_VERSION, WALK), (0x8004_77a0 as libc::Ioctl, 0xc060_77a1 as libc::Ioctl));
+        assert_eq!((GET_VERSION, WALK), (0x8004_77a0 as libc::Ioctl, 0xc068_77a1 as libc::Ioctl));
         assert!(HEADER.contains("LEARN_OWNER _IOW('w', 0xa2, __u64)"));
         assert_eq!(LEARN_OWNER, 0x4008_77a2 as libc::Ioctl);
     }

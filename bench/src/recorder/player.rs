@@ -4,12 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use workloads::scenario::{Expected, MapKind, Op, PAGE_BYTES, Rle, Scenario, Span, Wish};
+use workloads::scenario::{Expected, MapKind, Mark, Op, PAGE_BYTES, RawCode, Rle, Scenario, Span, Wish};
 
 use super::observe::Eyes;
 use crate::os::child::{Child, Command};
 use crate::os::dmirror::{self, Dmirror};
-use crate::os::hmm::{Device, Flags, REQ_FAULT, REQ_WRITE};
+use crate::os::hmm::{Device, Flags, Hold, REQ_FAULT, REQ_WRITE};
 use crate::os::mapping::{HUGE_PAGE, Mapping, PAGE};
 use crate::os::swap;
 use crate::os::userfaultfd::Userfaultfd;
@@ -195,7 +195,25 @@ impl Player {
             Op::Exclusive { span, dev } => {
                 return self.on_device(op, *dev, dmirror::Command::Exclusive, *span);
             }
-            Op::Held { span, held } => return self.held(*span, *held),
+            Op::Held { span, held } => {
+                let hold = self.hold(*held, false);
+                return Ok(Expected {
+                    calls: None,
+                    waited: None,
+                    ..self.held(*span, Flags::default(), hold)?
+                });
+            }
+            Op::HeldFault { span, held, moves, req, mask, pages } => {
+                let wishes: Vec<u8> = pages.iter().flat_map(Rle::iter).map(flags).collect();
+                let pfn_flags_mask = if pages.is_some() { flags(*mask) } else { 0 };
+                let flags =
+                    Flags { default_flags: flags(*req), pfn_flags_mask, wishes: &wishes, ..Flags::default() };
+                let mut seen = self.held(*span, flags, self.hold(*held, *moves))?;
+                // By now another page may be where one of the marked ones was.
+                let unmarked = |code| RawCode { mark: Mark::None, ..code };
+                seen.out = seen.out.map(|out| Rle::from_values(out.iter().map(unmarked)));
+                return Ok(seen);
+            }
             Op::Unsupported { .. } => return Err(cannot(op)),
         };
         Ok(Expected { ret, ..Expected::default() })
@@ -226,11 +244,14 @@ impl Player {
         Ok(done(&both[usize::from(dev & 1)].tell(command, self.window, span), false))
     }
 
-    /// A snapshot of `span` while the pages of `held` are in migration.
-    fn held(&mut self, span: Span, held: Span) -> io::Result<Expected> {
+    fn hold(&self, held: Span, moves: bool) -> Hold {
+        Hold { addr: self.window.address(held.off), nr_pages: held.len, moves }
+    }
+
+    /// A walk of `span` while pages are in migration.
+    fn held(&mut self, span: Span, flags: Flags<'_>, hold: Hold) -> io::Result<Expected> {
         let mut answers = vec![0; span.len as usize];
-        let hold = (self.window.address(held.off), held.len);
-        let flags = Flags { hold, ..Flags::default() };
+        let flags = Flags { hold, ..flags };
         let (walked, ret) =
             match self.device.walk_at(self.window.address(span.off), 0, flags, &mut [0], &mut answers) {
                 Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
@@ -241,7 +262,9 @@ impl Player {
         let out = self.eyes.codes(span, &answers)?;
         Ok(Expected {
             ret: ret.into(),
+            calls: Some(walked.calls),
             cpages: Some(walked.held),
+            waited: Some(walked.waited.into()),
             out: Some(Rle::from_values(out)),
             ..Expected::default()
         })

@@ -11,9 +11,12 @@
  */
 #include <linux/errno.h>
 #include <linux/fs.h>
+#include <linux/gfp.h>
+#include <linux/highmem.h>
 #include <linux/hmm.h>
 #include <linux/jiffies.h>
 #include <linux/kernel.h>
+#include <linux/kthread.h>
 #include <linux/ktime.h>
 #include <linux/migrate.h>
 #include <linux/miscdevice.h>
@@ -22,13 +25,15 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/overflow.h>
+#include <linux/pagemap.h>
+#include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "walkbench_hmm.h"
 
-static_assert(sizeof(struct walkbench_hmm_walk) == 96);
+static_assert(sizeof(struct walkbench_hmm_walk) == 104);
 
 /* As much of a driver as a mirror needs. */
 struct mirror {
@@ -180,9 +185,8 @@ static int check(struct walkbench_hmm_walk *walk)
 	if (!walk->call_pages || walk->call_pages > walk->nr_pages)
 		walk->call_pages = walk->nr_pages;
 	if (!walk->nr_held)
-		return 0;
-	/* Who faults waits for the end of a migration, which would be after himself. */
-	if (walk->default_flags || walk->pfn_flags_mask)
+		return walk->hold_flags ? -EINVAL : 0;
+	if (walk->hold_flags & ~WALKBENCH_HMM_HOLD_MOVE)
 		return -EINVAL;
 	if (walk->nr_held > WALKBENCH_HMM_MAX_HELD || walk->hold & ~PAGE_MASK ||
 	    check_add_overflow(walk->hold, walk->nr_held << PAGE_SHIFT, &end) || end > TASK_SIZE)
@@ -229,46 +233,149 @@ static int repeat(struct request *r)
 
 #if IS_ENABLED(CONFIG_DEVICE_MIGRATION)
 /*
- * The same while pages are halfway to a device: locked, unmapped, a migration entry in place of each. None gets a
- * destination, so all of them come back. *refused says why none of this happened.
+ * Pages halfway to a device: locked, unmapped, a migration entry in place of each. The walk has the mmap lock all the
+ * while, so that the VMA stays; whoever ends the migration needs no more than that.
  */
+struct migration {
+	struct migrate_vma args;
+	unsigned long *pfns;
+	struct kthread_worker *watchman; /* NULL: nobody will wait */
+	struct kthread_delayed_work watch;
+	bool waited; /* the watch saw somebody wait and ended it */
+};
+
+static void end_migration(struct migration *m)
+{
+	migrate_vma_pages(&m->args);
+	migrate_vma_finalize(&m->args);
+}
+
+/* Whether somebody sleeps until one of the pages is unlocked: at its migration entry, or at the page itself. */
+static bool is_waited_for(const struct migration *m)
+{
+	unsigned long i;
+
+	for (i = 0; i < m->args.npages; i++) {
+		struct page *page = migrate_pfn_to_page(m->args.src[i]);
+
+		if (page && folio_test_waiters(page_folio(page)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Who faults waits for the end of a migration and cannot bring it about, so this looks for him, once a jiffy. The first
+ * sleep ends the migration, and nothing else does. It is a real-time thread: where there is one processor, who was woken
+ * by the first page goes on when the last one is done, and what a walk meets is no accident.
+ */
+static void watch(struct kthread_work *work)
+{
+	struct migration *m = container_of(work, struct migration, watch.work);
+
+	if (!is_waited_for(m)) {
+		kthread_queue_delayed_work(m->watchman, &m->watch, 1);
+		return;
+	}
+	m->waited = true;
+	end_migration(m);
+}
+
+static int start_watch(struct migration *m)
+{
+	struct kthread_worker *watchman = kthread_create_worker(0, "walkbench_hmm");
+
+	if (IS_ERR(watchman))
+		return PTR_ERR(watchman);
+	sched_set_fifo(watchman->task);
+	kthread_init_delayed_work(&m->watch, watch);
+	m->watchman = watchman;
+	return 0;
+}
+
+/* A page of a file would leave its buffers behind, one in the swap cache its slot. */
+static bool may_move(struct page *page)
+{
+	return !page || (folio_test_anon(page_folio(page)) && !folio_test_swapcache(page_folio(page)));
+}
+
+/* Other memory of the system for pages that may move and for places without any. What gets none comes back. */
+static void give_destinations(struct migration *m)
+{
+	unsigned long i;
+
+	for (i = 0; i < m->args.npages; i++) {
+		unsigned long src = m->args.src[i];
+		struct page *from = migrate_pfn_to_page(src), *to;
+
+		if (!(src & MIGRATE_PFN_MIGRATE) || !may_move(from))
+			continue;
+		to = alloc_page(from ? GFP_HIGHUSER_MOVABLE : GFP_HIGHUSER_MOVABLE | __GFP_ZERO);
+		if (!to)
+			continue;
+		if (from)
+			copy_highpage(to, from);
+		lock_page(to);
+		m->args.dst[i] = migrate_pfn(page_to_pfn(to));
+	}
+}
+
+/* repeat() while pages are in migration. *refused says why none of this happened. */
 static int repeat_held(struct request *r, int *refused)
 {
 	struct walkbench_hmm_walk *walk = &r->walk;
 	struct mm_struct *mm = current->mm;
-	struct migrate_vma args = {
+	struct migration *m;
+	u64 i, held = 0;
+	int ret = 0;
+
+	*refused = -ENOMEM;
+	m = kzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
+	if (!m)
+		return 0;
+	m->pfns = kcalloc(2 * walk->nr_held, sizeof(*m->pfns), GFP_KERNEL_ACCOUNT);
+	if (!m->pfns)
+		goto out;
+	/* A snapshot waits for nobody. */
+	*refused = walk->default_flags || walk->pfn_flags_mask ? start_watch(m) : 0;
+	if (*refused)
+		goto out;
+	m->args = (struct migrate_vma) {
+		.src = m->pfns,
+		.dst = m->pfns + walk->nr_held,
 		.start = walk->hold,
 		.end = walk->hold + (walk->nr_held << PAGE_SHIFT),
 		.pgmap_owner = r->range.dev_private_owner,
 		.flags = MIGRATE_VMA_SELECT_SYSTEM,
 	};
-	unsigned long *pfns;
-	u64 i, held = 0;
-	int ret = 0;
-
-	pfns = kcalloc(2 * walk->nr_held, sizeof(*pfns), GFP_KERNEL_ACCOUNT);
-	*refused = pfns ? 0 : -ENOMEM;
-	if (!pfns)
-		return 0;
-	args.src = pfns;
-	args.dst = pfns + walk->nr_held;
 	mmap_read_lock(mm);
-	args.vma = vma_lookup(mm, args.start);
-	*refused = args.vma ? migrate_vma_setup(&args) : -EINVAL;
+	m->args.vma = vma_lookup(mm, m->args.start);
+	*refused = m->args.vma ? migrate_vma_setup(&m->args) : -EINVAL;
 	if (!*refused) {
 		/* What was not there could move too, but is no entry. */
-		for (i = 0; i < walk->nr_held; i++)
-			held += (pfns[i] & (MIGRATE_PFN_VALID | MIGRATE_PFN_MIGRATE)) ==
+		for (i = 0; i < m->args.npages; i++)
+			held += (m->args.src[i] & (MIGRATE_PFN_VALID | MIGRATE_PFN_MIGRATE)) ==
 				(MIGRATE_PFN_VALID | MIGRATE_PFN_MIGRATE);
 		walk->nr_held = held;
+		if (walk->hold_flags & WALKBENCH_HMM_HOLD_MOVE)
+			give_destinations(m);
+		if (m->watchman)
+			kthread_queue_delayed_work(m->watchman, &m->watch, 1);
 		r->locked = true;
 		ret = repeat(r);
 		r->locked = false;
-		migrate_vma_pages(&args);
-		migrate_vma_finalize(&args);
+		if (m->watchman)
+			kthread_cancel_delayed_work_sync(&m->watch);
+		if (!m->waited)
+			end_migration(m);
+		walk->waited = m->waited;
 	}
 	mmap_read_unlock(mm);
-	kfree(pfns);
+	if (m->watchman)
+		kthread_destroy_worker(m->watchman);
+out:
+	kfree(m->pfns);
+	kfree(m);
 	return ret;
 }
 #else
@@ -323,6 +430,7 @@ static long walk_ioctl(struct client *client, void __user *arg)
 		goto out;
 	r->walk.calls = 0;
 	r->walk.busy = 0;
+	r->walk.waited = 0;
 	ret = -ENOMEM;
 	r->ns = kvcalloc(r->walk.repeats, sizeof(*r->ns), gfp);
 	r->pfns = kvcalloc(r->walk.nr_pages, sizeof(*r->pfns), gfp);

@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* Grows with every change of what is below. */
-#define WALKBENCH_HMM_VERSION 3
+#define WALKBENCH_HMM_VERSION 4
 
 /* Of one request: 16 GiB of 4 KiB pages. */
 #define WALKBENCH_HMM_MAX_PAGES (1U << 22)
@@ -22,6 +22,12 @@
 /* default_flags, pfn_flags_mask and wishes: hmm_range_fault's own. A snapshot asks for none. */
 #define WALKBENCH_HMM_REQ_FAULT 1
 #define WALKBENCH_HMM_REQ_WRITE 2
+
+/*
+ * hold_flags: what becomes of the pages that were held. Anonymous ones, and pages where there were none, move to other
+ * memory of the system; without it, and of all others, nothing moves.
+ */
+#define WALKBENCH_HMM_HOLD_MOVE 1
 
 /* answers, a byte a page: flags, and the order of the mapping above them. Never a pfn. */
 #define WALKBENCH_HMM_VALID 1
@@ -45,8 +51,10 @@ struct walkbench_hmm_walk {
 	__s32 result; /* out: 0, or what hmm_range_fault returned where it gave up (-EFAULT, -EPERM, ...) */
 	__u64 calls; /* out: of hmm_range_fault, all repeats */
 	__u64 busy; /* out: of those, how many a collision made void */
-	__u64 hold; /* in: of the first of the pages that are in migration meanwhile; for snapshots */
+	__u64 hold; /* in: of the first of the pages that are in migration meanwhile */
 	__u64 nr_held; /* in: how many, all of one VMA; 0 is none. out: that were */
+	__u32 hold_flags; /* in: 0 without nr_held */
+	__u32 waited; /* out: 1 if the migration ended because somebody waited for it, 0 if because the walk was over */
 };
 
 #define WALKBENCH_HMM_GET_VERSION _IOR('w', 0xa0, __u32)

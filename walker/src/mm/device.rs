@@ -14,7 +14,10 @@
 mod exclusive;
 mod migrate_vma;
 mod private;
+#[cfg(test)]
+mod tests;
 
+pub use migrate_vma::InMigration;
 pub(crate) use private::MigrateDriver;
 
 use crate::addr::{Pfn, VirtAddr};

@@ -221,7 +221,7 @@ impl<'a> FileFault<'_, 'a> {
         self.prealloc()?;
         let index = self.vmf.vma.index_of(self.vmf.addr);
         let (pfn, major) = match self.file.kind() {
-            FileKind::Block => self.filemap_fault(index)?,
+            FileKind::Block => self.filemap_fault(index, c)?,
             FileKind::Shmem | FileKind::Tmpfs => {
                 (self.file.inode().shmem_get(index, Some(self.vmf), c)?, VmFault::empty())
             }
@@ -234,7 +234,7 @@ impl<'a> FileFault<'_, 'a> {
     }
 
     /// `filemap_fault`. Whoever allows a retry waits for a read without the mmap lock and comes again.
-    fn filemap_fault(&self, index: u64) -> Result<(Pfn, VmFault), VmFault> {
+    fn filemap_fault<C: Counters>(&self, index: u64, c: &mut C) -> Result<(Pfn, VmFault), VmFault> {
         let (vmf, inode) = (self.vmf, self.file.inode());
         let phys = vmf.mm().phys();
         if index >= inode.size() {
@@ -263,7 +263,10 @@ impl<'a> FileFault<'_, 'a> {
                 }
             };
             let head = phys.head(pfn);
-            phys.page(head).lock_folio();
+            if !phys.page(head).try_lock() {
+                c.folio_wait();
+                phys.page(head).lock_folio();
+            }
             if inode.holds(head) {
                 return Ok((pfn, major));
             }

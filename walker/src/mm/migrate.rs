@@ -106,7 +106,7 @@ impl Mm {
     }
 
     /// `try_to_migrate_one` for one VMA: every mapping of the folio in `part` becomes a migration entry.
-    fn try_to_migrate_one(&self, head: Pfn, vma: &Vma, part: PageRange, split_pmd: bool) {
+    pub(crate) fn try_to_migrate_one(&self, head: Pfn, vma: &Vma, part: PageRange, split_pmd: bool) {
         let phys = self.phys();
         let folio = phys.page(head);
         let last = head.add(1 << folio.order());

@@ -132,6 +132,18 @@ impl Locked<'_> {
         hold(&self.mm.family(), *self, Vec::new(), f)
     }
 
+    /// As [`Locked::with_family`], for a VMA of a file with everybody else who maps that file too.
+    pub(crate) fn with_mappers<R>(&self, vma: &Vma, f: impl FnOnce(&Family<'_>) -> R) -> R {
+        let mut family = self.mm.family();
+        if let Backing::File(file) = &vma.backing {
+            let known = family.len();
+            let is_new = |mm: &Arc<Mm>| !family[..known].iter().any(|relative| Arc::ptr_eq(relative, mm));
+            let others: Vec<_> = file.inode().mms().into_iter().filter(is_new).collect();
+            family.extend(others);
+        }
+        hold(&family, *self, Vec::new(), f)
+    }
+
     /// A page that a builder mapped has neither an index nor an anon_vma: it gets both from where it was found.
     pub(crate) fn adopt_anon(&self, vma: &Vma, addr: VirtAddr, pfn: Pfn) {
         if vma.anon_vma() == 0 {
@@ -217,28 +229,49 @@ impl Family<'_> {
         range: core::ops::Range<u64>,
         visit: &mut dyn FnMut(&Mm, &Vma, PageRange) -> bool,
     ) {
-        let mut one = |at: &Locked<'_>| {
-            for vma in at.vmas.iter() {
-                let Backing::File(file) = &vma.backing else { continue };
-                let first = range.start.max(vma.pgoff);
-                let end = range.end.min(vma.pgoff + vma.range.nr_pages());
-                if file.inode().id() == inode.id() && first < end {
-                    let part = PageRange::pages(vma.start().add_pages(first - vma.pgoff), end - first);
-                    if !visit(at.mm, vma, part) {
-                        return false;
-                    }
-                }
-            }
-            true
-        };
         for mm in inode.mms() {
             let go_on = match self.held.iter().find(|at| core::ptr::eq(at.mm, &raw const *mm)) {
-                Some(at) => one(at),
-                None => mm.try_mmap_read().is_none_or(|vmas| one(&mm.locked(&vmas))),
+                Some(at) => at.file_walk(inode, &range, visit),
+                None => {
+                    mm.try_mmap_read().is_none_or(|vmas| mm.locked(&vmas).file_walk(inode, &range, visit))
+                }
             };
             if !go_on {
                 return;
             }
         }
+    }
+    /// The same over those address spaces alone that are held: what one walk puts into their entries, a later one finds
+    /// there. Whoever could not be had keeps his mappings.
+    pub(crate) fn held_file_walk(
+        &self,
+        inode: &Inode,
+        range: core::ops::Range<u64>,
+        visit: &mut dyn FnMut(&Mm, &Vma, PageRange) -> bool,
+    ) {
+        self.held.iter().all(|at| at.file_walk(inode, &range, visit));
+    }
+}
+
+impl Locked<'_> {
+    /// Calls `visit` for each part of a VMA that maps the page offsets `range` of the file; false if it ended that.
+    fn file_walk(
+        &self,
+        inode: &Inode,
+        range: &core::ops::Range<u64>,
+        visit: &mut dyn FnMut(&Mm, &Vma, PageRange) -> bool,
+    ) -> bool {
+        for vma in self.vmas.iter() {
+            let Backing::File(file) = &vma.backing else { continue };
+            let first = range.start.max(vma.pgoff);
+            let end = range.end.min(vma.pgoff + vma.range.nr_pages());
+            if file.inode().id() == inode.id() && first < end {
+                let part = PageRange::pages(vma.start().add_pages(first - vma.pgoff), end - first);
+                if !visit(self.mm, vma, part) {
+                    return false;
+                }
+            }
+        }
+        true
     }
 }

@@ -32,7 +32,11 @@ impl Inode {
             }
             let pfn = match self.get(index) {
                 Some(Cached::Folio(pfn)) => {
-                    self.phys().page(self.phys().head(pfn)).lock_folio();
+                    let folio = self.phys().page(self.phys().head(pfn));
+                    if !folio.try_lock() {
+                        c.folio_wait();
+                        folio.lock_folio();
+                    }
                     pfn
                 }
                 Some(Cached::Swapped(slot)) => match self.system.shmem_swap_in(self, index, slot)? {

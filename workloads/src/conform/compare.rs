@@ -23,6 +23,7 @@ impl StepCompare<'_> {
         self.value(Field::Bus, expected.bus, got.bus);
         self.value(Field::Calls, expected.calls, got.calls);
         self.value(Field::Cpages, expected.cpages, got.cpages);
+        self.value(Field::Waited, expected.waited, got.waited);
         self.value(Field::Faults, expected.faults, got.faults);
         self.list(Field::Out, expected.out.as_ref(), got.out.as_deref().unwrap_or_default());
     }

@@ -33,6 +33,7 @@ impl Machine for Echo {
             bus: expected.bus,
             calls: expected.calls,
             cpages: expected.cpages,
+            waited: expected.waited,
             faults: expected.faults,
             out: expected.out.as_ref().map(Rle::to_vec),
             unsupported: None,

@@ -11,6 +11,7 @@ pub enum Field {
     Bus,
     Calls,
     Cpages,
+    Waited,
     Faults,
     Out,
     Raw,
@@ -26,12 +27,13 @@ pub enum Field {
 
 impl Field {
     /// Every field, in the order of comparison and of tables.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Ret,
         Self::Segv,
         Self::Bus,
         Self::Calls,
         Self::Cpages,
+        Self::Waited,
         Self::Faults,
         Self::Out,
         Self::Raw,
@@ -51,6 +53,7 @@ impl Field {
             Self::Bus => "bus",
             Self::Calls => "calls",
             Self::Cpages => "cpages",
+            Self::Waited => "waited",
             Self::Faults => "faults",
             Self::Out => "out",
             Self::Raw => "raw",

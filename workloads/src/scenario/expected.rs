@@ -18,9 +18,11 @@ pub struct Expected {
     pub calls: Option<u64>,
     /// Pages the driver says it copied or migrated.
     pub cpages: Option<u64>,
+    /// Whether somebody waited for a page in migration: 1 or 0.
+    pub waited: Option<u64>,
     /// Device faults the driver counted.
     pub faults: Option<u64>,
-    /// `hmm_pfns` after `hfault` or `hpage`.
+    /// `hmm_pfns` after `hfault`, `hpage`, `held` or `hwait`.
     pub out: Option<Rle<RawCode>>,
     /// `hmm_pfns` of one snapshot call over the window.
     pub raw: Option<Rle<RawCode>>,

@@ -137,6 +137,11 @@ impl Script {
             let span = if self.dice.chance(60) { whole } else { self.dice.span(npages) };
             self.ops.push(Op::Madvise { span, advice: Advice::Hugepage });
         }
+        // Nobody waits for a page that there is not.
+        if self.class == Class::Waits && self.dice.chance(80) {
+            let op = self.touch(whole);
+            self.ops.push(op);
+        }
     }
 
     /// Pages of the window, as the class likes them.
@@ -258,13 +263,38 @@ impl Script {
             Action::Fault => self.fault(span),
             Action::Device => self.device(span),
             Action::Held => {
-                let held = self.dice.short(self.npages, 512);
-                // Mostly all of it is looked at, and something beside it.
-                let beside = Span { off: held.off.saturating_sub(3), len: 0 };
-                let around = Span { len: (held.end() + 3).min(self.npages) - beside.off, ..beside };
-                Op::Held { span: if self.dice.chance(70) { around } else { span }, held }
+                let (span, held) = self.held(span, 512);
+                Op::Held { span, held }
+            }
+            Action::HeldFault => {
+                // One VMA has to have all of it.
+                let most = *self.dice.pick(&[8, 64, 512]);
+                let (span, held) = self.held(span, most);
+                let moves = self.dice.chance(40);
+                let all = if self.dice.chance(40) {
+                    Some(*self.dice.pick(&[Wish::Read, Wish::Write]))
+                } else {
+                    None
+                };
+                match all.map_or_else(|| self.fault(span), |req| Op::Fault { span, req }) {
+                    Op::FaultPages { req, mask, pages, .. } => {
+                        Op::HeldFault { span, held, moves, req, mask, pages: Some(pages) }
+                    }
+                    Op::Fault { req, .. } => {
+                        Op::HeldFault { span, held, moves, req, mask: Wish::Write, pages: None }
+                    }
+                    other => other,
+                }
             }
         }
+    }
+
+    /// What is in migration, at most `most` pages; and what is looked at, mostly all of that and something beside it.
+    fn held(&mut self, span: Span, most: u64) -> (Span, Span) {
+        let held = self.dice.short(self.npages, most);
+        let beside = Span { off: held.off.saturating_sub(3), len: 0 };
+        let around = Span { len: (held.end() + 3).min(self.npages) - beside.off, ..beside };
+        (if self.dice.chance(70) { around } else { span }, held)
     }
 
     fn touch(&mut self, span: Span) -> Op {
@@ -395,10 +425,11 @@ mod tests {
     #[test]
     fn a_recording_is_what_its_seed_gives() {
         type Made = fn(u64) -> Option<Scenario>;
-        let recordings: [(&str, usize, Made); 3] = [
+        let recordings: [(&str, usize, Made); 4] = [
             ("scenarios-1", 1620, |number| Some(generate(1, number))),
             ("dev-8", 300, |number| generate_of("dev", 8, number)),
             ("held-8", 150, |number| generate_of("held", 8, number)),
+            ("waits-11", 300, |number| generate_of("waits", 11, number)),
         ];
         for (name, count, made) in recordings {
             let file =

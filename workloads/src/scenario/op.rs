@@ -177,6 +177,22 @@ pub enum Op {
         /// What is in migration, all of one VMA; arguments `at` and `n`.
         held: Span,
     },
+    /// `hwait`: [`Op::Fault`], or with `pages` [`Op::FaultPages`], while pages are in migration. The migration ends when
+    /// somebody waits for one of its pages (`waited` is 1 then), else with the walk. `cpages` is how many were.
+    HeldFault {
+        /// What is asked for.
+        span: Span,
+        /// What is in migration, all of one VMA; arguments `at` and `n`.
+        held: Span,
+        /// Whether anonymous pages, and places without a page, get other memory in the end; else all come back.
+        moves: bool,
+        /// `default_flags`; default `r`, with `pages` `n`.
+        req: Wish,
+        /// `pfn_flags_mask`, as of `hpage`; nothing without `pages`.
+        mask: Wish,
+        /// Input flags, if there are any: exactly one per page of `span`.
+        pages: Option<Rle<Wish>>,
+    },
     /// `uffdwp`: register for write protection and write-protect.
     UffdWp {
         /// Where.
@@ -486,6 +502,14 @@ impl fmt::Display for Op {
             Self::MigrateToSystem { span, dev } => write!(f, "dmigsys {span} dev={dev}"),
             Self::Exclusive { span, dev } => write!(f, "dexcl {span} dev={dev}"),
             Self::Held { span, held } => write!(f, "held {span} at={} n={}", held.off, held.len),
+            Self::HeldFault { span, held, moves, req, mask, pages } => {
+                write!(f, "hwait {span} at={} n={}", held.off, held.len)?;
+                f.write_str(if *moves { " moves=1" } else { "" })?;
+                write!(f, " req={req}")?;
+                let Some(pages) = pages else { return Ok(()) };
+                f.write_str(if *mask == Wish::Read { " mask=1" } else { "" })?;
+                write!(f, " pages={pages}")
+            }
             Self::UffdWp { span } => write!(f, "uffdwp {span}"),
             Self::UffdUnwp { span } => write!(f, "uffdunwp {span}"),
             Self::UffdMiss { span } => write!(f, "uffdmiss {span}"),

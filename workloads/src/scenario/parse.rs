@@ -145,6 +145,7 @@ fn step(value: Value, index: usize, npages: u64, dev1: bool) -> Result<Step, Mal
         bus: fields.count("bus")?,
         calls: fields.count("calls")?,
         cpages: fields.count("cpages")?,
+        waited: fields.count("waited")?,
         faults: fields.count("faults")?,
         raw: fields.list("raw", npages as usize)?,
         snapshot: fields.list("snapshot", npages as usize)?,
@@ -164,9 +165,10 @@ fn step(value: Value, index: usize, npages: u64, dev1: bool) -> Result<Step, Mal
         return Ok(Step { op: unsupported(format!("unknown operation `{}`", cut(&name))), expected });
     };
     let out = match op {
-        Op::Fault { span, .. } | Op::FaultPages { span, .. } | Op::Held { span, .. } => {
-            fields.list("out", span.len as usize)?
-        }
+        Op::Fault { span, .. }
+        | Op::FaultPages { span, .. }
+        | Op::Held { span, .. }
+        | Op::HeldFault { span, .. } => fields.list("out", span.len as usize)?,
         _ => None,
     };
     let expected = Expected { out, ..expected };
@@ -250,10 +252,8 @@ fn operation(name: &str, fields: &mut Fields) -> Result<Option<Op>, Malformed> {
         "dmig" => Op::Migrate { span: fields.span()?, dev: device(fields)? },
         "dmigsys" => Op::MigrateToSystem { span: fields.span()?, dev: device(fields)? },
         "dexcl" => Op::Exclusive { span: fields.span()?, dev: device(fields)? },
-        "held" => {
-            let held = Span { off: fields.pages("at", 0)?, len: fields.pages("n", 0)? };
-            Op::Held { span: fields.span()?, held }
-        }
+        "held" => Op::Held { held: held(fields)?, span: fields.span()? },
+        "hwait" => return held_fault(fields).map(Some),
         "uffdwp" => Op::UffdWp { span: fields.span()? },
         "uffdunwp" => Op::UffdUnwp { span: fields.span()? },
         "uffdmiss" => Op::UffdMiss { span: fields.span()? },
@@ -291,17 +291,46 @@ fn map(fields: &mut Fields) -> Result<Op, Malformed> {
 fn fault_pages(fields: &mut Fields) -> Result<Op, Malformed> {
     let span = fields.span()?;
     let req = fields.code("req", Wish::None)?;
-    let mask = match fields.integer("mask")? {
+    let mask = mask(fields)?;
+    let mut pages = wishes(fields, span)?.unwrap_or_default();
+    pages.resize(span.len as u32, Wish::None);
+    Ok(Op::FaultPages { span, req, mask, pages })
+}
+
+fn held(fields: &mut Fields) -> Result<Span, Malformed> {
+    Ok(Span { off: fields.pages("at", 0)?, len: fields.pages("n", 0)? })
+}
+
+fn held_fault(fields: &mut Fields) -> Result<Op, Malformed> {
+    let (span, held) = (fields.span()?, held(fields)?);
+    let moves = match fields.integer("moves")? {
+        None | Some(0) => false,
+        Some(1) => true,
+        Some(other) => return Err(fields.wrong("moves", "0 or 1", &other.to_string())),
+    };
+    let mask = mask(fields)?;
+    let pages = wishes(fields, span)?;
+    let req = fields.code("req", if pages.is_some() { Wish::None } else { Wish::Read })?;
+    Ok(Op::HeldFault { span, held, moves, req, mask, pages })
+}
+
+/// `mask`.
+fn mask(fields: &mut Fields) -> Result<Wish, Malformed> {
+    Ok(match fields.integer("mask")? {
         None | Some(3) => Wish::Write,
         Some(1) => Wish::Read,
         Some(other) => return Err(fields.wrong("mask", "1 or 3", &other.to_string())),
-    };
-    let text = fields.text("pages")?.unwrap_or_default();
+    })
+}
+
+/// `pages`.
+fn wishes(fields: &mut Fields, span: Span) -> Result<Option<Rle<Wish>>, Malformed> {
+    let Some(text) = fields.text("pages")? else { return Ok(None) };
     let mut pages =
         Rle::parse_any(&text).map_err(|error| fields.wrong("pages", error.expected, &error.found))?;
     // The recorder leaves a missing tail at no flag and ignores a surplus.
     pages.resize(span.len as u32, Wish::None);
-    Ok(Op::FaultPages { span, req, mask, pages })
+    Ok(Some(pages))
 }
 
 fn fill(fields: &mut Fields) -> Result<Option<Span>, Malformed> {
@@ -348,7 +377,9 @@ fn beyond_window(op: &Op, npages: u64) -> bool {
         | Op::UffdWp { span }
         | Op::UffdUnwp { span }
         | Op::UffdMiss { span } => span.end() > npages,
-        Op::Held { span, held } => span.end() > npages || held.end() > npages,
+        Op::Held { span, held } | Op::HeldFault { span, held, .. } => {
+            span.end() > npages || held.end() > npages
+        }
         Op::Mremap { span, to, newlen } => span.end() > npages || to + newlen > npages,
         Op::File { .. }
         | Op::Ftrunc { .. }

@@ -137,6 +137,17 @@ fn left_out_arguments_have_the_recorders_defaults() {
                 pages: Rle::from_values([Wish::Write, Wish::Write]),
             },
         ),
+        (
+            json!({"op":"hwait","off":1,"len":2,"pages":"1*w","ret":0}),
+            Op::HeldFault {
+                span,
+                held: none,
+                moves: false,
+                req: Wish::None,
+                mask: Wish::Write,
+                pages: Some(Rle::from_values([Wish::Write, Wish::None])),
+            },
+        ),
         (json!({"op":"dmig","ret":0}), Op::Migrate { span: none, dev: 0 }),
         (json!({"op":"dexcl","ret":0,"dev":1}), Op::Exclusive { span: none, dev: 1 }),
         (json!({"op":"file","ret":0}), Op::File { size: 0, fill: None }),
@@ -193,6 +204,8 @@ fn every_kind_advice_and_operation_has_a_text_that_reads_back() {
         "dmigsys off=1 len=2 dev=1",
         "dexcl off=1 len=2 dev=0",
         "held off=1 len=2 at=3 n=4",
+        "hwait off=1 len=2 at=3 n=4 req=r",
+        "hwait off=1 len=2 at=3 n=4 moves=1 req=n mask=1 pages=1*n,1*w",
         "uffdwp off=1 len=2",
         "uffdunwp off=1 len=2",
         "uffdmiss off=1 len=2",
@@ -225,6 +238,10 @@ fn what_is_unknown_makes_the_scenario_a_skip_with_a_reason() {
         (
             json!({"op":"mremap","off":0,"len":4,"to":5,"ret":0}),
             "`mremap off=0 len=4 to=5` reaches beyond the window of 8 pages",
+        ),
+        (
+            json!({"op":"hwait","len":1,"at":4,"n":5,"ret":0}),
+            "`hwait off=0 len=1 at=4 n=5 req=r` reaches beyond the window of 8 pages",
         ),
         (json!({"op":"hfault","ioctl_err":-25,"ret":-25}), "the recorder failed: ioctl_err=-25"),
     ];

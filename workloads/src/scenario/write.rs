@@ -59,9 +59,30 @@ fn step(step: &Step) -> Value {
 }
 
 fn expected(expected: &Expected, map: &mut Map<String, Value>) {
-    let Expected { ret, segv, bus, calls, cpages, faults, out, raw, snapshot, snapshot1, pm, scan, vma } =
-        expected;
-    let numbers = [("segv", segv), ("bus", bus), ("calls", calls), ("cpages", cpages), ("faults", faults)];
+    let Expected {
+        ret,
+        segv,
+        bus,
+        calls,
+        cpages,
+        waited,
+        faults,
+        out,
+        raw,
+        snapshot,
+        snapshot1,
+        pm,
+        scan,
+        vma,
+    } = expected;
+    let numbers = [
+        ("segv", segv),
+        ("bus", bus),
+        ("calls", calls),
+        ("cpages", cpages),
+        ("waited", waited),
+        ("faults", faults),
+    ];
     map.extend(numbers.iter().filter_map(|(key, n)| Some(((*key).into(), (**n)?.into()))));
     map.insert("ret".into(), (*ret).into());
     let mut list = |key: &str, list: Option<&dyn fmt::Display>| {

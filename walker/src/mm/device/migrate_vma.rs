@@ -5,7 +5,7 @@
 use crate::addr::{Level, PageRange, Pfn, VirtAddr};
 use crate::arch::{Entry, SwpEntry, SwpType};
 use crate::counters::NoCounts;
-use crate::memory::page::PG_SWAPCACHE;
+use crate::memory::page::{PG_LOCKED, PG_SWAPCACHE};
 use crate::memory::{PageKind, Table};
 use crate::mm::fault::{FaultFlags, Vmf};
 use crate::mm::file::Inode;
@@ -14,6 +14,7 @@ use crate::mm::tables::Slot;
 use crate::mm::vma::{Backing, VmFlags, Vma};
 use crate::mm::{Errno, Locked};
 use crate::notifier::{Event, EventKind};
+use core::cell::RefCell;
 
 /// One page of a `migrate_vma` call: an entry of the src and one of the dst array.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,8 +38,37 @@ pub(super) struct MigrateVma<'a, 'f> {
     pub(super) system: bool,
     pub(super) fault_page: Option<Pfn>,
     pub(super) pages: Vec<Moving>,
-    /// Page-cache pages that were taken off their entries and put back.
-    pub(super) files: Vec<Pfn>,
+}
+
+/// Pages that are halfway to a device, until somebody ends that.
+pub struct InMigration<'a, 'f> {
+    nr_pages: u64,
+    args: RefCell<Option<MigrateVma<'a, 'f>>>,
+}
+
+impl<'a, 'f> InMigration<'a, 'f> {
+    /// Of a call that is set up.
+    pub(super) fn new(args: MigrateVma<'a, 'f>) -> Self {
+        let nr_pages = args.pages.iter().filter(|p| p.migrate && p.src.is_some()).count() as u64;
+        Self { nr_pages, args: RefCell::new(Some(args)) }
+    }
+    /// How many there are: entries of them stand where they were mapped.
+    pub fn nr_pages(&self) -> u64 {
+        self.nr_pages
+    }
+    /// The other half of the migration, on behalf of whoever is about to wait for it; nothing the second time.
+    pub fn end(&self) {
+        if let Some(mut args) = self.args.take() {
+            args.migrate();
+            args.finalize();
+        }
+    }
+}
+
+impl core::fmt::Debug for InMigration<'_, '_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("InMigration").field("nr_pages", &self.nr_pages).finish_non_exhaustive()
+    }
 }
 
 impl MigrateVma<'_, '_> {
@@ -51,7 +81,7 @@ impl MigrateVma<'_, '_> {
         let event = Event { kind: EventKind::Migrate, range: self.range, owner: self.owner, blockable: true };
         let at = self.at;
         at.mm.notifier.during(&event, || self.collect());
-        if self.pages.iter().any(|p| p.migrate) || !self.files.is_empty() {
+        if self.pages.iter().any(|p| p.migrate) {
             self.unmap();
         }
         Ok(())
@@ -177,12 +207,6 @@ impl MigrateVma<'_, '_> {
         let stand_in = mm.migrating(pfn, old, exclusive);
         phys.remove_rmap_pte(pfn);
         phys.put(pfn, 1);
-        if folio.kind() == PageKind::File {
-            // No device takes page-cache pages: the entry comes back as finalize would restore it.
-            table.set(i, mm.remigrated(self.vma, pfn, stand_in));
-            self.files.push(pfn);
-            return Moving::default();
-        }
         table.set(i, stand_in);
         Moving { src: Some(pfn), migrate: true, write, dst: None }
     }
@@ -190,32 +214,59 @@ impl MigrateVma<'_, '_> {
     /// `migrate_vma_unmap`: the other mappings become migration entries too; pinned pages are restored.
     fn unmap(&mut self) {
         let (family, phys) = (self.family, self.at.mm.phys());
-        if let Backing::File(file) = &self.vma.backing {
-            for &pfn in &self.files {
-                family.restore_file_mappings(file.inode(), pfn);
-            }
-        }
-        for pfn in self.files.drain(..) {
-            phys.page(pfn).unlock();
-            phys.put(pfn, 1);
-        }
+        let file = file_of(self.vma);
         for page in &mut self.pages {
             let Some(pfn) = page.src else { continue };
             let folio = phys.page(pfn);
+            let file = file.filter(|_| folio.kind() == PageKind::File);
             if folio.pte_mappings() > 0 {
-                family.try_to_migrate(pfn, false);
+                match file {
+                    Some(inode) => family.try_to_migrate_file(inode, pfn),
+                    None => family.try_to_migrate(pfn, false),
+                }
             }
             // migrate_vma_check_page
-            let extra = 1 + i32::from(self.fault_page == Some(pfn)) + i32::from(folio.has(PG_SWAPCACHE));
+            let cached = file.is_some() || folio.has(PG_SWAPCACHE);
+            let extra = 1 + i32::from(self.fault_page == Some(pfn)) + i32::from(cached);
             page.migrate = folio.pte_mappings() == 0 && folio.refs() <= extra;
         }
-        for page in &mut self.pages {
+        for i in 0..self.pages.len() {
+            let page = self.pages[i];
             if let Some(pfn) = page.src.filter(|_| !page.migrate) {
-                family.remove_migration_ptes(phys.page(pfn).index(), 1, pfn, pfn, false);
+                self.remap(pfn, pfn);
                 family.system().unlock_folio(pfn);
                 phys.put(pfn, 1);
-                page.src = None;
+                self.pages[i].src = None;
             }
+        }
+    }
+
+    /// `remove_migration_ptes` for one page.
+    fn remap(&self, src: Pfn, dst: Pfn) {
+        let folio = self.at.mm.phys().page(src);
+        match file_of(self.vma).filter(|_| folio.kind() == PageKind::File) {
+            // No device takes pages of a file.
+            Some(inode) => self.family.remove_file_migration_ptes(inode, src),
+            None => self.family.remove_migration_ptes(folio.index(), 1, src, dst, false),
+        }
+    }
+
+    /// Destinations in system memory, as a driver would copy there: for anonymous pages outside the swap cache and for
+    /// places without any page.
+    pub(super) fn give_destinations(&mut self) {
+        let phys = self.at.mm.phys();
+        for page in self.pages.iter_mut().filter(|p| p.migrate) {
+            let moves = |pfn| phys.page(pfn).kind() == PageKind::Anon && !phys.page(pfn).has(PG_SWAPCACHE);
+            if !page.src.is_none_or(moves) {
+                continue;
+            }
+            let Ok(new) = phys.alloc(PageKind::Anon, 0) else { continue };
+            match page.src {
+                Some(src) => phys.copy(new, src, 0),
+                None => phys.zero(new, 0),
+            }
+            phys.page(new).set(PG_LOCKED);
+            page.dst = Some(new);
         }
     }
 
@@ -243,6 +294,10 @@ impl MigrateVma<'_, '_> {
                 continue;
             };
             let folio = phys.page(src);
+            if folio.kind() == PageKind::File {
+                self.pages[i].migrate = false;
+                continue;
+            }
             let swap_freed = !folio.has(PG_SWAPCACHE) || mm.system().free_swap(src);
             let expected = 1 + i32::from(self.fault_page == Some(src));
             if swap_freed && folio.refs() == expected {
@@ -256,7 +311,7 @@ impl MigrateVma<'_, '_> {
         }
     }
 
-    /// `migrate_vma_insert_page`: a device page where nothing or the zero page was.
+    /// `migrate_vma_insert_page`: a page of the device, or another one, where nothing or the zero page was.
     fn insert_page(&self, addr: VirtAddr, new: Pfn) -> Option<()> {
         let (mm, phys) = (self.at.mm, self.at.mm.phys());
         if !self.vma.is_anonymous() {
@@ -280,11 +335,18 @@ impl MigrateVma<'_, '_> {
         page.add_pte_mappings(1);
         page.get(1);
         phys.set_anon_exclusive(new);
-        let kind = if self.vma.has(VmFlags::WRITE) { SwpType::DeviceWrite } else { SwpType::DeviceRead };
+        let write = self.vma.has(VmFlags::WRITE);
+        let e = if page.kind() == PageKind::DevicePrivate {
+            let kind = if write { SwpType::DeviceWrite } else { SwpType::DeviceRead };
+            SwpEntry::new(kind, new.get()).entry()
+        } else {
+            let e = Entry::leaf(new, self.vma.page_prot());
+            if write { e.mkdirty().mkwrite() } else { e }
+        };
         if zero {
             table.replace(i, Entry::NONE);
         }
-        table.set(i, SwpEntry::new(kind, new.get()).entry());
+        table.set(i, e);
         Some(())
     }
 
@@ -301,34 +363,39 @@ impl MigrateVma<'_, '_> {
                 continue;
             };
             let moved = page.dst.filter(|_| page.migrate);
-            let index = phys.page(src).index();
-            self.family.remove_migration_ptes(index, 1, src, moved.unwrap_or(src), false);
+            self.remap(src, moved.unwrap_or(src));
             unlock_put(src);
             page.dst.into_iter().for_each(unlock_put);
         }
     }
 }
 
+/// The file that the VMA maps.
+fn file_of(vma: &Vma) -> Option<&Inode> {
+    if let Backing::File(file) = &vma.backing { Some(file.inode()) } else { None }
+}
+
+/// Pages of a file in migration. Only in address spaces that are held from the first step to the last.
 impl Family<'_> {
-    /// `try_to_migrate` and `remove_migration_ptes` in one, for a page of a file that does not move after all: every
-    /// mapping of it is renewed with the rights of its VMA.
-    fn restore_file_mappings(&self, inode: &Inode, pfn: Pfn) {
+    /// `try_to_migrate` of a page of a file that the caller locked and holds a reference on.
+    fn try_to_migrate_file(&self, inode: &Inode, pfn: Pfn) {
         let phys = self.phys();
         let index = phys.page(pfn).index();
-        if phys.page(pfn).pte_mappings() <= 1 {
-            return;
-        }
-        self.file_walk(inode, index..index + 1, &mut |mm, vma, part| {
-            mm.notifier.during(&Event::new(EventKind::Clear, part), || {
-                mm.for_each_entry(part, &mut |_, _, _| {}, &mut |table, i, _| {
-                    let e = table.ptep_get(i);
-                    if e.is_present() && !e.is_special() && e.pfn() == pfn {
-                        let old = table.replace(i, Entry::NONE);
-                        phys.remove_rmap_pte(pfn);
-                        phys.put(pfn, 1);
-                        table.set(i, mm.remigrated(vma, pfn, mm.migrating(pfn, old, false)));
-                    }
-                });
+        self.held_file_walk(inode, index..index + 1, &mut |mm, vma, part| {
+            mm.try_to_migrate_one(pfn, vma, part, false);
+            phys.mapcount(pfn) > 0
+        });
+    }
+
+    /// `remove_migration_ptes` of a page of a file, which stays where it is.
+    fn remove_file_migration_ptes(&self, inode: &Inode, pfn: Pfn) {
+        let index = self.phys().page(pfn).index();
+        self.held_file_walk(inode, index..index + 1, &mut |mm, vma, part| {
+            mm.for_each_entry(part, &mut |_, _, _| {}, &mut |table, i, _| {
+                let e = table.ptep_get(i);
+                if e.is_swp() && e.swp().is_migration() && e.swp().pfn() == pfn {
+                    table.set(i, mm.remigrated(vma, pfn, e));
+                }
             });
             true
         });

@@ -1,7 +1,7 @@
 //! Device-private memory as the driver of lib/test_hmm.c uses it: migration there and back, `migrate_device_range` over
 //! all of a device (mm/migrate_device.c), the device-private part of `do_swap_page` (mm/memory.c), 6.12.
 
-use super::migrate_vma::MigrateVma;
+use super::migrate_vma::{InMigration, MigrateVma};
 use super::{CHUNK, Device};
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::arch::Entry;
@@ -35,7 +35,7 @@ impl Locked<'_> {
         driver: &mut MigrateDriver<'_>,
     ) -> Result<(), Errno> {
         let phys = self.mm.phys();
-        self.with_family(|family| {
+        self.with_mappers(vma, |family| {
             let mut args = MigrateVma {
                 at: *self,
                 family,
@@ -45,7 +45,6 @@ impl Locked<'_> {
                 system: true,
                 fault_page: None,
                 pages: Vec::new(),
-                files: Vec::new(),
             };
             args.setup()?;
             // dmirror_migrate_alloc_and_copy
@@ -96,7 +95,6 @@ impl Locked<'_> {
                 system: false,
                 fault_page,
                 pages: Vec::new(),
-                files: Vec::new(),
             };
             args.setup()?;
             // dmirror_devmem_fault_alloc_and_copy
@@ -191,9 +189,10 @@ impl Mm {
         self.in_chunks(range, |at, vma, part| at.migrate_vma_to_device(vma, part, device, &mut driver))
     }
 
-    /// The first half of a migration of `range` to a device, then its end without a destination for any page: all of
-    /// them come back. In between, `between` runs, while migration entries stand where they were; it gets how many. It
-    /// may look, but not fault: it would wait for its own end.
+    /// The first half of a migration of `range` to a device, then its end, without any memory of the device: all pages
+    /// come back. With `moves` anonymous ones, and places without any, get other memory of the system instead. In between,
+    /// `between` runs, while migration entries stand where the pages were. It may look; before it waits for one of them it
+    /// has to [end](InMigration::end) what it waits for.
     ///
     /// # Errors
     /// -EINVAL where there is no VMA that has all of `range`, or one that cannot migrate.
@@ -201,12 +200,13 @@ impl Mm {
         &self,
         range: PageRange,
         owner: u64,
-        between: impl FnOnce(u64),
+        moves: bool,
+        between: impl FnOnce(&InMigration<'_, '_>),
     ) -> Result<(), Errno> {
         let vmas = self.mmap_read();
         let vma = vmas.find(range.start()).filter(|v| range.end() <= v.end()).ok_or(Errno::Inval)?;
         let at = self.locked(&vmas);
-        at.with_family(|family| {
+        at.with_mappers(vma, |family| {
             let mut args = MigrateVma {
                 at,
                 family,
@@ -216,12 +216,14 @@ impl Mm {
                 system: true,
                 fault_page: None,
                 pages: Vec::new(),
-                files: Vec::new(),
             };
             args.setup()?;
-            between(args.pages.iter().filter(|p| p.migrate && p.src.is_some()).count() as u64);
-            args.migrate();
-            args.finalize();
+            if moves {
+                args.give_destinations();
+            }
+            let migration = InMigration::new(args);
+            between(&migration);
+            migration.end();
             Ok(())
         })
     }

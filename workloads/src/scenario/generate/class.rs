@@ -21,6 +21,7 @@ pub(super) enum Class {
     Mthp,
     Device,
     Held,
+    Waits,
 }
 
 /// A family of operations.
@@ -56,6 +57,8 @@ pub(super) enum Action {
     Device,
     /// A look at memory that is in migration.
     Held,
+    /// hmm_range_fault with flags over memory that is in migration.
+    HeldFault,
 }
 
 impl Class {
@@ -76,7 +79,7 @@ impl Class {
     ];
 
     /// And those that are asked for by name alone.
-    pub(super) const BY_NAME: [Self; 2] = [Self::Device, Self::Held];
+    pub(super) const BY_NAME: [Self; 3] = [Self::Device, Self::Held, Self::Waits];
 
     /// The class of that name.
     pub(super) fn named(name: &str) -> Option<Self> {
@@ -108,6 +111,7 @@ impl Class {
             Self::Mthp => "mthp",
             Self::Device => "dev",
             Self::Held => "held",
+            Self::Waits => "waits",
         }
     }
 
@@ -146,7 +150,8 @@ impl Class {
             | Self::SoftOffline
             | Self::Mthp
             | Self::Device
-            | Self::Held => match dice.below(3) {
+            | Self::Held
+            | Self::Waits => match dice.below(3) {
                 0 => small(dice),
                 1 => medium(dice, 600),
                 _ => huge(dice, 3),
@@ -180,8 +185,21 @@ impl Class {
             Self::Device => {
                 &[K::Anon, K::Anon, K::Anon, K::Anon, K::Anon, K::SharedAnon, K::Zero, K::FilePrivate]
             }
-            // The model puts a page of a file back at once: no device takes it.
             Self::Held => &[K::Anon],
+            // Who sleeps lets a kernel thread write pages back: none of those whose writes are tracked.
+            Self::Waits => &[
+                K::Anon,
+                K::Anon,
+                K::Anon,
+                K::Anon,
+                K::SharedAnon,
+                K::SharedAnon,
+                K::FilePrivate,
+                K::FileShared,
+                K::FileReadOnly,
+                K::BlockPrivate,
+                K::Zero,
+            ],
             Self::Marks | Self::SoftOffline => {
                 &[K::Anon, K::Anon, K::Anon, K::SharedAnon, K::FilePrivate, K::FileShared]
             }
@@ -190,7 +208,7 @@ impl Class {
 
     /// Whether one of its kinds needs the tmpfs file.
     pub(super) const fn has_file(self) -> bool {
-        matches!(self, Self::File | Self::Fork | Self::Marks | Self::SoftOffline | Self::Device)
+        matches!(self, Self::File | Self::Fork | Self::Marks | Self::SoftOffline | Self::Device | Self::Waits)
     }
 
     /// Whether huge pages are what it is about.
@@ -234,7 +252,8 @@ impl Class {
             (Action::SoftOffline, only(is(Self::SoftOffline), 10)),
             (Action::Fault, only(has_faults, 40)),
             (Action::Device, only(is(Self::Device), 40)),
-            (Action::Held, only(is(Self::Held), 40)),
+            (Action::Held, if is(Self::Waits) { 15 } else { only(is(Self::Held), 40) }),
+            (Action::HeldFault, only(is(Self::Waits), 45)),
         ]
     }
 }

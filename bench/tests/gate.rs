@@ -122,12 +122,45 @@ fn answers() -> String {
     let lines: Vec<Value> = output.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!((lines.len(), &lines[1]["pages"]), (7, &4096.into()), "{output}");
     assert!(lines[3]["error"].as_str().unwrap().contains("expected sweeps, 1 or more"));
-    assert!(lines[4]["error"].as_str().unwrap().contains("expected prepare, answers, run or tail"));
+    assert!(lines[4]["error"].as_str().unwrap().contains("expected prepare, answers, run, part or tail"));
     let p99_ns = lines[5]["tail"]["p99_ns"].as_u64().unwrap();
     assert_eq!(lines[5]["tail"]["operations"], 8 * 30, "eight calls a sweep: {output}");
     assert!(p99_ns > 0 && p99_ns <= lines[5]["ns"].as_u64().unwrap(), "{output}");
     assert!(lines[6].get("tail").is_none(), "nobody asked for single operations: {output}");
     lines[2]["answers"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_sweep_over_tables_that_are_put_back_is_served_in_parts_in_their_order() {
+    let served = |args: &[&str], requests: &str| -> Vec<Value> {
+        use std::io::Write as _;
+        let mut command = Command::new(EXE);
+        let mut child =
+            command.arg("serve").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(requests.as_bytes()).unwrap();
+        let output = text(&child.wait_with_output().unwrap().stdout);
+        output.lines().skip(1).map(|l| serde_json::from_str(l).unwrap()).collect()
+    };
+    let cell = "prepare 1 0 absent_4k@16MiB/fault_write/512/none/1/map_order\n";
+    let parts =
+        ["1 8", "0 8", "1 8", "3 8", "2 8", "2 8", "0 3", "1 3", "0 9", "0 0"].map(|p| format!("part {p}\n"));
+    let lines = served(&[], &format!("{cell}{}run 1\npart 2 3\npart 0 1\n", parts.concat()));
+    assert_eq!((&lines[0]["calls"], &lines[0]["parts"]), (&8.into(), &8.into()), "{lines:?}");
+    let has_time: Vec<bool> = lines[1..].iter().map(|l| l["ns"].as_u64().is_some_and(|ns| ns > 0)).collect();
+    let expected = [false, true, true, false, true, false, true, true, false, false, true, false, true];
+    assert_eq!(has_time, expected, "{lines:?}");
+    let error = lines[4]["error"].as_str().unwrap();
+    assert!(error.contains("part 3 8") && error.contains("part 2 of as many as before"), "{error}");
+    // Where tables stay, under churn, and with more work planted, blocks are whole sweeps.
+    for (args, cell) in [
+        (&[][..], "dense_4k@16MiB/snapshot/512/none/1/map_order"),
+        (&[][..], "dense_4k@16MiB/fault_write/512/zap-64KiB-o50-zipf-1400ps-t1/1/map_order"),
+        (&["--plant", "3"][..], "absent_4k@16MiB/fault_write/512/none/1/map_order"),
+        (&["--plant-late", "40"][..], "absent_4k@16MiB/fault_write/512/none/1/map_order"),
+    ] {
+        let lines = served(args, &format!("prepare 1 0 {cell}\npart 0 8\n"));
+        assert!(lines[0].get("parts").is_none() && lines[1].get("error").is_some(), "{cell}: {lines:?}");
+    }
 }
 
 #[test]

@@ -96,6 +96,10 @@ struct Cell {
     extra_percent: u64,
     seed: u64,
     churn_cpus: Vec<usize>,
+    /// See [`Prepared`].
+    parts: u64,
+    /// Parts of a sweep that were done since the tables were put back.
+    done: u64,
 }
 
 impl Server<'_> {
@@ -122,7 +126,11 @@ impl Server<'_> {
                 let ran = if verb == "tail" { self.tail(sweeps) } else { self.block(sweeps, What::Whole) };
                 ran.map(Answer::Ran)
             }
-            _ => bail!("{line:?}: expected prepare, answers, run or tail"),
+            Some("part") => {
+                let (index, of) = (number(words.next())?, number(words.next())?);
+                self.part(Window { index, of }).with_context(|| line.to_owned()).map(Answer::Ran)
+            }
+            _ => bail!("{line:?}: expected prepare, answers, run, part or tail"),
         }
     }
 
@@ -147,8 +155,34 @@ impl Server<'_> {
         let least_block_ns = group.churn.map_or(0, |c| churn_block(c, BLOCK).as_nanos() as u64);
         let churn_cpus = self.launching.seats.churn(group.walkers, group.churn.map_or(0, |c| c.threads));
         let again = if repeats { 0 } else { extra_percent };
-        self.cell = Some(Cell { stage, member, extra_percent: again, seed, churn_cpus });
-        Ok(Prepared { calls, pages, least_block_ns })
+        // What does more work than it must does whole sweeps again.
+        let is_plain = plant == Plant::default() && again == 0;
+        let has_parts = !repeats && is_plain && group.churn.is_none() && group.walkers == 1;
+        let parts = if has_parts { stage.nr_parts()? } else { 0 };
+        self.cell = Some(Cell { stage, member, extra_percent: again, seed, churn_cpus, parts, done: 0 });
+        Ok(Prepared { calls, pages, least_block_ns, parts })
+    }
+
+    /// A part of a sweep over tables that are put back between sweeps, but not between its parts.
+    fn part(&mut self, window: Window) -> Result<Ran> {
+        let Server { cell, watch, .. } = self;
+        let cell = cell.as_mut().context("expected `prepare` first")?;
+        let Window { index, of } = window;
+        if of == 0 || of > cell.parts || index >= of || (index > 0 && index != cell.done) {
+            bail!(
+                "expected the first part of at most {}, or part {} of as many as before",
+                cell.parts,
+                cell.done
+            );
+        }
+        let turn = Turn { what: What::Whole, sweeps: 1, window, batch: 1, counting: false, churning: None };
+        let member = cell.member.as_mut();
+        let timing = match index {
+            0 => cell.stage.block(member, turn, watch)??,
+            _ => cell.stage.next_part(member, turn, watch)??,
+        };
+        cell.done = index + 1;
+        Ok(Ran { ns: timing.ns, switches: timing.observed.switches, churn: None, tail: None })
     }
 
     /// A block of operations that are timed one by one.
@@ -166,6 +200,7 @@ impl Server<'_> {
     fn block(&mut self, sweeps: u32, what: What) -> Result<Ran> {
         let Server { cell, watch, .. } = self;
         let cell = cell.as_mut().context("expected `prepare` first")?;
+        cell.done = 0;
         let (repeats, ..) = cell.stage.extent()?;
         let turn = |what, sweeps, churning| Turn {
             what,

@@ -9,6 +9,7 @@
 //! | `prepare SEED EXTRA_PERCENT CELL` | [`Prepared`] | builds the tables; forgets the cell before |
 //! | `answers` | [`Answers`] | one sweep, hashed |
 //! | `run SWEEPS` | [`Ran`] | a block |
+//! | `part I OF` | [`Ran`] | that part of a sweep, from 0, in order; tables are put back before the first |
 //! | `tail SWEEPS` | [`Ran`] with its [`Tail`] | a block whose operations are timed one by one |
 //! | end of input | | the program ends |
 //!
@@ -45,6 +46,14 @@ pub(crate) struct Prepared {
     pub(crate) pages: u64,
     /// Nanoseconds that a block should last for reasons of its churn; 0 for any.
     pub(crate) least_block_ns: u64,
+    /// Parts that a sweep can be done in, where tables are put back between sweeps; 0 where that is of no use, and of
+    /// programs that know no parts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) parts: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// To `answers`.

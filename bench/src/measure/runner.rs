@@ -199,6 +199,20 @@ impl Stage {
         self.dirty = member.is_backend() && !scene.can_repeat();
         Ok(member.block(&scene, turn, watch))
     }
+    /// Another block, of a part of the scene that those before it left as it was.
+    ///
+    /// # Errors
+    /// Outside: the tables could not be reset before. Inside: what the backend's API returned.
+    pub(crate) fn next_part(
+        &mut self,
+        member: &mut dyn Member,
+        turn: Turn,
+        watch: &mut Watch,
+    ) -> Result<Result<Timing>> {
+        let scene = Arc::clone(self.scene()?);
+        self.dirty = true;
+        Ok(member.block(&scene, turn, watch))
+    }
     /// The hash of a member's answers over a scene in its first state; see [`Member::answers`].
     ///
     /// # Errors
@@ -216,6 +230,13 @@ impl Stage {
         let scene = self.scene()?;
         let (calls, pages) = scene.calls_and_pages(Window::WHOLE);
         Ok((scene.can_repeat(), calls, pages))
+    }
+    /// Parts of the range that are walked by calls of their own.
+    ///
+    /// # Errors
+    /// The tables could not be reset.
+    pub(crate) fn nr_parts(&self) -> Result<u64> {
+        Ok(self.scene()?.nr_parts())
     }
     /// Where churn may happen, and what kind; none without churn.
     ///

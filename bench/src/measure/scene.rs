@@ -197,7 +197,7 @@ impl Scene {
         self.recipe.is_steady() || self.ground.is_some()
     }
     /// Parts that one call covers, each walked by as many calls as the request has passes.
-    fn nr_parts(&self) -> u64 {
+    pub(crate) fn nr_parts(&self) -> u64 {
         self.nr_pages().div_ceil(self.call_pages)
     }
     fn nr_passes(&self) -> u64 {

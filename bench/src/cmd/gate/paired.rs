@@ -4,9 +4,10 @@
 //! its rounds one after the other, a block of each side a round, ABBA or BAAB by the toss of a coin. Blocks of both sides
 //! do the same number of sweeps, found once, on the slower side, so that one lasts about half a millisecond: what a
 //! neighbour does to the caches and to the other half of a core changes within milliseconds, and only what it did to both
-//! blocks of a round cancels out. What is looked at again ([`verdict::to_confirm`]) is decided once, after the screening
-//! launches; nothing is repeated until it pleases. With layouts, every launch has a link of either side that no other
-//! launch has.
+//! blocks of a round cancels out. Where tables are put back between sweeps, which takes as long as a sweep, a block is a
+//! part of one: the first part of each, behind the putting back, does not count. What is looked at again
+//! ([`verdict::to_confirm`]) is decided once, after the screening launches; nothing is repeated until it pleases. With
+//! layouts, every launch has a link of either side that no other launch has.
 
 mod budget;
 mod calibrate;
@@ -36,6 +37,9 @@ pub(super) use budget::{TooSmall, enough_layouts};
 pub(super) const CONTROL: &str = "dense_4k@16MiB/snapshot/512/none/1/map_order";
 /// More work in the planted control.
 const PLANTED_PERCENT: u64 = 3;
+/// Sweeps in parts after which both sides get other memory: what a page that is written costs differs from page to page of
+/// the machine, and a launch shall not be the luck of one draw.
+const SWEEPS_A_DRAW: u32 = 5;
 /// Rounds at most until churn gives both sides the same dose twice.
 const MOST_WARM_UPS: u32 = 8;
 
@@ -138,6 +142,8 @@ struct Cell {
     round: Duration,
     /// Rounds for each one that the rule has.
     times: u32,
+    /// Parts of a sweep, of which each but the first is a block; 0 where blocks are whole sweeps.
+    parts: u64,
 }
 
 impl Cell {
@@ -318,22 +324,31 @@ impl Bench<'_> {
         sides.side(who).ask(&format!("prepare {} {extra} {id}", self.plan.seed))
     }
 
-    /// A block, and what of it is compared.
+    /// A block of whole sweeps, and what of it is compared.
     fn run(&mut self, sides: &mut Sides, who: Who, cell: &Cell, sweeps: u32) -> Result<(Ran, u64)> {
         let verb = match cell.compared.metric {
             Metric::Block => "run",
             Metric::P99 => "tail",
         };
-        let asked: Result<Ran, Failure> = sides.side(who).ask(&format!("{verb} {sweeps}"));
+        self.ask(sides, who, cell, &format!("{verb} {sweeps}"))
+    }
+
+    /// A block that is a part of a sweep.
+    fn part(&mut self, sides: &mut Sides, who: Who, cell: &Cell, part: u64) -> Result<(Ran, u64)> {
+        self.ask(sides, who, cell, &format!("part {part} {}", cell.parts))
+    }
+
+    fn ask(&mut self, sides: &mut Sides, who: Who, cell: &Cell, request: &str) -> Result<(Ran, u64)> {
+        let asked: Result<Ran, Failure> = sides.side(who).ask(request);
         let ran = asked.map_err(|e| anyhow::Error::from(e).context(cell.compared.id.clone()))?;
         if ran.ns == 0 {
-            bail!("{}: a side says that {sweeps} sweeps took 0 ns", cell.compared.id);
+            bail!("{}: a side says that `{request}` took 0 ns", cell.compared.id);
         }
         self.spent.in_blocks_s += ran.ns as f64 / 1e9;
         let ns = match cell.compared.metric {
             Metric::Block => ran.ns,
             Metric::P99 => ran.tail.filter(|t| t.p99_ns > 0).map(|t| t.p99_ns).with_context(|| {
-                format!("{}: a side timed no operations when asked to `tail {sweeps}`", cell.compared.id)
+                format!("{}: a side timed no operations when asked to `{request}`", cell.compared.id)
             })?,
         };
         Ok((ran, ns))
@@ -362,12 +377,14 @@ impl Bench<'_> {
     /// Rounds that do not count. What processes do for the first time is other work; events of churn, which then touch
     /// memory that the host never gave before, come late: half of the first rounds got other doses, and one of ten after
     /// some rounds.
-    fn warm_up(&mut self, sides: &mut Sides, cell: &Cell) -> Result<()> {
-        let (old, new, _) = cell.who();
+    ///
+    /// Who touches memory for the first time decides who gets which, and some is faster for as long as it is had: by the
+    /// toss of a coin, as everything.
+    fn warm_up(&mut self, sides: &mut Sides, cell: &Cell, both: [Who; 2]) -> Result<()> {
         let mut agreed = 0;
         for _ in 0..if cell.churn.is_some() { MOST_WARM_UPS } else { 1 } {
-            let (first, _) = self.run(sides, old, cell, cell.compared.sweeps)?;
-            let (second, _) = self.run(sides, new, cell, cell.compared.sweeps)?;
+            let (first, _) = self.run(sides, both[0], cell, cell.compared.sweeps)?;
+            let (second, _) = self.run(sides, both[1], cell, cell.compared.sweeps)?;
             agreed = if has_other_dose(cell, &first, &second) { 0 } else { agreed + 1 };
             if agreed == 2 {
                 break;
@@ -376,31 +393,55 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn series(&mut self, sides: &mut Sides, cell: &Cell, comparison: usize, rounds: u32) -> Result<Series> {
-        let (old, new, extra) = cell.who();
+    /// Tables on both sides, in an order by the toss of a coin, which is returned.
+    fn set_up(&mut self, sides: &mut Sides, cell: &Cell, mut both: [(Who, u64); 2]) -> Result<[Who; 2]> {
         let began = Instant::now();
-        let mut both = [(old, 0), (new, extra)];
         self.rng.shuffle(&mut both);
         for (who, extra) in both {
             let prepared = self.prepare(sides, who, extra, &cell.compared.id);
             prepared.map_err(|e| anyhow::Error::from(e).context(cell.compared.id.clone()))?;
         }
         self.spent.setting_up_s += began.elapsed().as_secs_f64();
+        let both = both.map(|(who, _)| who);
+        self.warm_up(sides, cell, both)?;
+        Ok(both)
+    }
+
+    fn series(&mut self, sides: &mut Sides, cell: &Cell, comparison: usize, rounds: u32) -> Result<Series> {
+        let (old, new, extra) = cell.who();
         let sweeps = cell.compared.sweeps;
         let mut series = Series { comparison, ..Series::default() };
-        self.warm_up(sides, cell)?;
+        let mut put_back = self.set_up(sides, cell, [(old, 0), (new, extra)])?;
         let mut old_first = false;
+        let (mut part, mut nr_sweeps) = (0, 0);
         // What was void is made up for, up to half as many rounds again: otherwise a launch with a bad moment says nothing.
         for round in 0..rounds + rounds / 2 {
             if round - series.void.len() as u32 >= rounds {
                 break;
             }
+            if cell.parts > 0 && part % cell.parts == 0 {
+                nr_sweeps += 1;
+                if nr_sweeps % SWEEPS_A_DRAW == 0 {
+                    put_back = self.set_up(sides, cell, [(old, 0), (new, extra)])?;
+                }
+                // Whose tables were put back last has more of them in the caches: by turns.
+                put_back.swap(0, 1);
+                for who in put_back {
+                    self.part(sides, who, cell, 0)?;
+                }
+                part = 1;
+            }
             // ABBA or BAAB: a coin for the first of two rounds, the mirror image for the second.
             old_first = if round % 2 == 0 { self.rng.next() & 1 == 0 } else { !old_first };
             let ticks = stolen::ticks(&self.walker_cpus);
             let (first, second) = if old_first { (old, new) } else { (new, old) };
-            let (first, first_ns) = self.run(sides, first, cell, sweeps)?;
-            let (second, second_ns) = self.run(sides, second, cell, sweeps)?;
+            let mut block = |who| match cell.parts {
+                0 => self.run(sides, who, cell, sweeps),
+                _ => self.part(sides, who, cell, part),
+            };
+            let (first, first_ns) = block(first)?;
+            let (second, second_ns) = block(second)?;
+            part += 1;
             let was_stolen =
                 ticks.zip(stolen::ticks(&self.walker_cpus)).is_some_and(|(before, after)| after > before);
             let lost = |r: &Ran| r.switches.is_some_and(|n| n > 0);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::{Bench, CONTROL, Cell, Sides};
+use super::{Bench, CONTROL, Cell, SWEEPS_A_DRAW, Sides};
 use crate::cmd::gate::side::Failure;
 use crate::gate::protocol::{Answers, Prepared, Ran};
 use crate::gate::rounds::{Compared, Metric, Role};
@@ -17,6 +17,10 @@ const BLOCK_NS: u64 = 500_000;
 const ROUND_NS: u64 = 3_000_000;
 /// What a round may last, resets between sweeps included, if fewer sweeps can help it.
 const LONGEST_ROUND: Duration = Duration::from_millis(60);
+/// What a part of a sweep should last at least: what the other side left of the caches is gone by then.
+const PART_NS: u64 = 50_000;
+/// A sweep is cut into so many at least, of which the first does not count.
+const FEWEST_PARTS: u64 = 2;
 /// Operations of a block that a p99 is made of: the ten slowest of them decide it.
 const TAIL_OPERATIONS: u64 = 1000;
 
@@ -42,7 +46,8 @@ impl Bench<'_> {
             let group = id.rsplit_once('/').and_then(|(group, _)| Group::parse(group));
             let churn = group.and_then(|g| g.churn);
             let compared = Compared { id: id.clone(), role, sweeps: 1, metric: Metric::Block };
-            let mut cell = Cell { compared, churn, set_up: Duration::ZERO, round: Duration::ZERO, times: 1 };
+            let mut cell =
+                Cell { compared, churn, set_up: Duration::ZERO, round: Duration::ZERO, times: 1, parts: 0 };
             let (old, new, _) = cell.who();
             let began = Instant::now();
             let prepared = match self.prepare(sides, new, 0, &id) {
@@ -69,7 +74,9 @@ impl Bench<'_> {
                 other_work.push(id);
                 continue;
             }
-            self.block_length(sides, &mut cell, &prepared)?;
+            let block_ns = self.block_length(sides, &mut cell, &prepared)?;
+            let sweep_ns = block_ns / u64::from(cell.compared.sweeps);
+            self.parts(sides, &mut cell, sweep_ns, before.parts.min(prepared.parts))?;
             if role == Role::Cell && self.plan.tails.is_match(&id) {
                 match self.tail(sides, &cell, &prepared)? {
                     Ok(tail) => cells.extend([cell, tail]),
@@ -125,12 +132,12 @@ impl Bench<'_> {
         }
         let compared = Compared { metric: Metric::P99, sweeps, ..cell.compared.clone() };
         let times = (cell.times / times as u32).max(1);
-        Ok(Ok(Cell { compared, round, times, ..*cell }))
+        Ok(Ok(Cell { compared, round, times, parts: 0, ..*cell }))
     }
 
     /// How many sweeps make a block of about half a millisecond on the slower side; checked once, since a probe may be
-    /// interrupted.
-    fn block_length(&mut self, sides: &mut Sides, cell: &mut Cell, prepared: &Prepared) -> Result<()> {
+    /// interrupted. Nanoseconds of such a block.
+    fn block_length(&mut self, sides: &mut Sides, cell: &mut Cell, prepared: &Prepared) -> Result<u64> {
         let (old, new, _) = cell.who();
         let wanted_ns = BLOCK_NS.max(prepared.least_block_ns);
         let mut sweeps = 1u32;
@@ -169,6 +176,28 @@ impl Bench<'_> {
         rounds.sort_unstable();
         cell.round = rounds[rounds.len() / 2];
         cell.times = u32::try_from(ROUND_NS / slower.max(BLOCK_NS)).unwrap_or(1).max(1);
+        Ok(slower)
+    }
+
+    /// Cuts a sweep that takes `sweep_ns` into blocks, if it may be cut, into `most`.
+    fn parts(&mut self, sides: &mut Sides, cell: &mut Cell, sweep_ns: u64, most: u64) -> Result<()> {
+        let parts = most.min(sweep_ns / PART_NS);
+        if parts < FEWEST_PARTS {
+            return Ok(());
+        }
+        let (old, new, _) = cell.who();
+        cell.compared.sweeps = 1;
+        // The first sweep of a process does not count: it touches memory for the first time.
+        cell.set_up += cell.round;
+        cell.parts = parts;
+        let began = Instant::now();
+        for part in 0..parts {
+            self.part(sides, old, cell, part)?;
+            self.part(sides, new, cell, part)?;
+        }
+        let draw = cell.set_up + began.elapsed() * SWEEPS_A_DRAW;
+        cell.round = draw / (SWEEPS_A_DRAW * u32::try_from(parts - 1).unwrap_or(1));
+        cell.times = (ROUND_NS / (sweep_ns / parts).max(BLOCK_NS / 2)) as u32;
         Ok(())
     }
 }

@@ -1,9 +1,9 @@
 //! This machine's kernel as a peer: what its own snapshots and faults cost on real memory of this process.
 //!
 //! `hmm_range_fault` itself, which only drivers can call, where a device calls it for this program
-//! (scripts/kernel/module, and the kernel's own test driver); and its neighbours that anybody can call: they walk the same tables (pagemap, PAGEMAP_SCAN,
-//! mincore) and take the same faults (populate, a first touch, a COW break). The unit of replication is a launch of the
-//! process, as everywhere: new addresses, new frames, new tables.
+//! (scripts/kernel/module, and the kernel's own test driver); and its neighbours that anybody can call: they walk the
+//! same tables (pagemap, PAGEMAP_SCAN, mincore) and take the same faults (populate, a first touch, a COW break). The unit
+//! of replication is a launch of the process, as everywhere: new addresses, new frames, new tables.
 
 mod churn;
 mod dmirror;

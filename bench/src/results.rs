@@ -94,6 +94,10 @@ pub(crate) struct ChurnFacts {
 }
 
 impl CellFacts {
+    /// Nanoseconds a page in a stage; none where it was not timed or is not finite.
+    pub(crate) fn stage_ns(&self, stage: &str) -> Option<f64> {
+        self.stages.get(stage).copied().flatten()
+    }
     /// One of the limits, ns a page.
     pub(crate) fn limit_ns(&self, name: &str) -> Option<f64> {
         self.limit.get(&format!("{name}_ns_per_page"))?.as_f64()
@@ -128,12 +132,13 @@ impl Results {
     pub(crate) fn load(folder: &Path) -> Result<Results> {
         read::load(folder)
     }
-    /// Of a run that this process made.
+    /// Of a run that this process made and analysed.
     ///
     /// # Errors
     /// Cells that are none.
     pub(crate) fn of(folder: &Path, run: Run, lines: &[Line]) -> Result<Results> {
-        read::of(folder, run, lines.to_vec())
+        let cells = run.cells.clone();
+        read::of(folder, run, lines.to_vec(), &cells)
     }
     fn new(folder: &Path, run: Run, facts: Vec<CellFacts>, lines: Vec<Line>) -> Results {
         let mut operations: BTreeMap<CellId, BTreeMap<u32, Operations>> = BTreeMap::new();

@@ -169,11 +169,6 @@ impl Counters for Sleep<'_, '_, '_> {
     }
 }
 
-/// Without the mark: by the time the recorder could look for it, another page may be there.
-fn unmarked(code: RawCode) -> RawCode {
-    RawCode { mark: Mark::None, ..code }
-}
-
 impl ModelMachine {
     fn range(&self, span: Span) -> PageRange {
         PageRange::pages(self.base.add_pages(span.off), span.len)
@@ -235,20 +230,9 @@ impl ModelMachine {
         Applied { ret: ok, segv: Some(segv), bus: Some(bus), ..Applied::default() }
     }
 
-    /// One `hmm_range_fault` over `span`, again while -EBUSY, inputs restored before each try.
+    /// One `hmm_range_fault` over `span`, again while -EBUSY, inputs restored before each try; `counts` hears what it
+    /// comes upon.
     fn range_fault(
-        &mut self,
-        span: Span,
-        default: u64,
-        mask: u64,
-        owner: u64,
-        inputs: Option<&Rle<Wish>>,
-    ) -> (i64, u64) {
-        self.counted_range_fault(span, default, mask, owner, inputs, &mut NoCounts)
-    }
-
-    /// The same, with somebody who hears what it comes upon.
-    fn counted_range_fault(
         &mut self,
         span: Span,
         default: u64,
@@ -281,25 +265,13 @@ impl ModelMachine {
     }
 
     fn fault(&mut self, span: Span, default: u64, mask: u64, inputs: Option<&Rle<Wish>>) -> Applied {
-        let (ret, calls) = self.range_fault(span, default, mask, DEVICE[0], inputs);
+        let (ret, calls) = self.range_fault(span, default, mask, DEVICE[0], inputs, &mut NoCounts);
         Applied { ret, calls: Some(calls), out: Some(self.codes()), ..Applied::default() }
     }
 
-    /// A snapshot of `span` while the pages of `held` are in migration.
-    fn held(&mut self, span: Span, held: Span) -> Applied {
-        let (mm, range) = (Arc::clone(&self.mm), self.range(held));
-        let mut seen = Applied::default();
-        let r = mm.migrate_vma_held(range, DEVICE[0], false, |migration| {
-            let (ret, _) = self.range_fault(span, 0, 0, DEVICE[0], None);
-            let nr_held = migration.nr_pages();
-            seen = Applied { cpages: Some(nr_held), out: Some(self.codes()), ..Applied::ret(ret) };
-        });
-        r.map_or_else(|e| Applied::ret(i64::from(e.code())), |()| seen)
-    }
-
-    /// A walk of `span` with wishes while the pages of `held` are in migration. The recorder's driver sees that the walk
-    /// sleeps and ends the migration before the walk goes on; here the walk itself does, when it is about to sleep.
-    fn held_fault(
+    /// A walk of `span` while the pages of `held` are in migration. The recorder's driver sees that the walk sleeps, as one
+    /// with wishes may, and ends the migration before the walk goes on; here the walk itself does, when it is about to sleep.
+    fn held(
         &mut self,
         (span, held, moves): (Span, Span, bool),
         (default, mask): (u64, u64),
@@ -309,12 +281,12 @@ impl ModelMachine {
         let mut seen = Applied::default();
         let r = mm.migrate_vma_held(range, DEVICE[0], moves, |migration| {
             let mut sleep = Sleep { migration, slept: false };
-            let (ret, calls) = self.counted_range_fault(span, default, mask, DEVICE[0], inputs, &mut sleep);
+            let (ret, calls) = self.range_fault(span, default, mask, DEVICE[0], inputs, &mut sleep);
             seen = Applied {
                 calls: Some(calls),
                 cpages: Some(migration.nr_pages()),
                 waited: Some(sleep.slept.into()),
-                out: Some(self.codes().into_iter().map(unmarked).collect()),
+                out: Some(self.codes()),
                 ..Applied::ret(ret)
             };
         });
@@ -484,10 +456,17 @@ impl Machine for ModelMachine {
             Op::Migrate { span, dev } => self.on_device(*dev, *span, Dmirror::migrate_to_device),
             Op::MigrateToSystem { span, dev } => self.on_device(*dev, *span, Dmirror::migrate_to_system),
             Op::Exclusive { span, dev } => self.on_device(*dev, *span, Dmirror::exclusive),
-            Op::Held { span, held } => self.held(*span, *held),
+            Op::Held { span, held } => {
+                let seen = self.held((*span, *held, false), (0, 0), None);
+                assert_ne!(seen.waited, Some(1), "a snapshot waits for nobody");
+                Applied { calls: None, waited: None, ..seen }
+            }
             Op::HeldFault { span, held, moves, req, mask, pages } => {
                 let mask = if pages.is_some() { req_flags(*mask) } else { 0 };
-                self.held_fault((*span, *held, *moves), (req_flags(*req), mask), pages.as_ref())
+                let seen = self.held((*span, *held, *moves), (req_flags(*req), mask), pages.as_ref());
+                // By the time the recorder could look for a mark, another page may be there.
+                let out = seen.out.map(|out| out.into_iter().map(RawCode::unmarked).collect());
+                Applied { out, ..seen }
             }
             Op::Mremap { span, to, newlen } => {
                 let new = PageRange::pages(self.base.add_pages(*to), *newlen);
@@ -522,10 +501,10 @@ impl Machine for ModelMachine {
     fn observe(&mut self) -> Observation {
         let window = Span { off: 0, len: self.npages as u64 };
         let snapshot1 = self.dev1.then(|| {
-            self.range_fault(window, 0, 0, DEVICE[1], None);
+            self.range_fault(window, 0, 0, DEVICE[1], None, &mut NoCounts);
             self.codes().into_iter().map(RawCode::to_snapshot).collect()
         });
-        self.range_fault(window, 0, 0, DEVICE[0], None);
+        self.range_fault(window, 0, 0, DEVICE[0], None, &mut NoCounts);
         let raw = self.codes();
         let (pm, scan) = self.pagemap();
         Observation {

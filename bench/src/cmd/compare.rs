@@ -111,17 +111,8 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode> {
 /// Runs that fit beside each other.
 const COLUMNS: usize = 3;
 
-/// In the order of the rows.
-fn groups<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<(String, Vec<&'a Row>)> {
-    let mut groups: Vec<(String, Vec<&Row>)> = Vec::new();
-    for row in rows {
-        let group = CellId::parse(&row.id).map_or_else(|| row.id.clone(), |id| id.group());
-        match groups.last_mut() {
-            Some((last, rows)) if *last == group => rows.push(row),
-            _ => groups.push((group, vec![row])),
-        }
-    }
-    groups
+fn group(row: &Row) -> String {
+    CellId::parse(&row.id).map_or_else(|| row.id.clone(), |id| id.group())
 }
 
 fn backend(row: &Row) -> String {
@@ -131,8 +122,9 @@ fn backend(row: &Row) -> String {
 /// The cells that two runs or more have; how many only one has stands beneath.
 fn by_run(c: &Comparison, runs: &[Results]) -> String {
     let mut text = String::new();
-    for (group, rows) in groups(c.rows.iter().filter(|r| r.is_shared())) {
-        text += &format!("{}\n", tables::paragraph(&group, 0, 2));
+    let shared: Vec<&Row> = c.rows.iter().filter(|r| r.is_shared()).collect();
+    for rows in shared.chunk_by(|a, b| group(a) == group(b)) {
+        text += &format!("{}\n", tables::paragraph(&group(rows[0]), 0, 2));
         // The first run, and so many of the others as fit.
         let others: Vec<usize> = (1..runs.len()).collect();
         for part in others.chunks(COLUMNS - 1) {
@@ -144,7 +136,7 @@ fn by_run(c: &Comparison, runs: &[Results]) -> String {
                 }
             }
             let mut table = tables::table(header);
-            for row in &rows {
+            for row in rows {
                 let x = |i: usize| row.sides[i].and_then(|s| s.x);
                 let mut cells = vec![backend(row), figure(x(0))];
                 for i in part {
@@ -170,7 +162,7 @@ fn by_backend(c: &Comparison, runs: &[Results], i: usize) -> String {
             tables::paragraph(&format!("{}: {}", letter(i), runs[i].folder.display()), 0, 2)
         );
     }
-    for (group, rows) in groups(c.rows.iter()) {
+    for rows in c.rows.chunk_by(|a, b| group(a) == group(b)) {
         let mut table =
             tables::table(["", "ns/page", &format!("x {}", c.reference)].map(str::to_owned).to_vec());
         for row in rows {
@@ -179,7 +171,7 @@ fn by_backend(c: &Comparison, runs: &[Results], i: usize) -> String {
             }
         }
         if table.row_iter().next().is_some() {
-            text += &format!("{}\n{}\n", tables::paragraph(&group, 0, 2), tables::lines(&table));
+            text += &format!("{}\n{}\n", tables::paragraph(&group(&rows[0]), 0, 2), tables::lines(&table));
         }
     }
     text

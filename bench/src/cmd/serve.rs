@@ -14,7 +14,7 @@ use crate::gate::protocol::{Answers, Churned, Hello, PROTOCOL, Prepared, Ran, Re
 use crate::measure::churn::Churning;
 use crate::measure::machine::Build;
 use crate::measure::matrix::Group;
-use crate::measure::member::{Member, Plant, Turn, What};
+use crate::measure::member::{Member, Plant, Timing, Turn, What};
 use crate::measure::runner::{Stage, churn_block};
 use crate::measure::scene::Window;
 use crate::measure::visit::Launching;
@@ -102,6 +102,16 @@ struct Cell {
     done: u64,
 }
 
+/// Sweeps over everything, beside no churn.
+fn turn(what: What, sweeps: u32) -> Turn {
+    Turn { what, sweeps, window: Window::WHOLE, batch: 1, counting: false, churning: None }
+}
+
+/// What a block that was no churn's and nobody's tail took.
+fn ran(timing: &Timing) -> Ran {
+    Ran { ns: timing.ns, switches: timing.observed.switches, churn: None, tail: None }
+}
+
 impl Server<'_> {
     fn answer(&mut self, line: &str) -> Result<Answer> {
         let mut words = line.split_ascii_whitespace();
@@ -175,14 +185,14 @@ impl Server<'_> {
                 cell.done
             );
         }
-        let turn = Turn { what: What::Whole, sweeps: 1, window, batch: 1, counting: false, churning: None };
+        let turn = Turn { window, ..turn(What::Whole, 1) };
         let member = cell.member.as_mut();
         let timing = match index {
             0 => cell.stage.block(member, turn, watch)??,
             _ => cell.stage.next_part(member, turn, watch)??,
         };
         cell.done = index + 1;
-        Ok(Ran { ns: timing.ns, switches: timing.observed.switches, churn: None, tail: None })
+        Ok(ran(&timing))
     }
 
     /// A block of operations that are timed one by one.
@@ -202,14 +212,6 @@ impl Server<'_> {
         let cell = cell.as_mut().context("expected `prepare` first")?;
         cell.done = 0;
         let (repeats, ..) = cell.stage.extent()?;
-        let turn = |what, sweeps, churning| Turn {
-            what,
-            sweeps,
-            window: Window::WHOLE,
-            batch: 1,
-            counting: false,
-            churning,
-        };
         let member = cell.member.as_mut();
         if let Some((ground, spec)) = cell.stage.churn()? {
             let churning = std::sync::Arc::new(Churning::start(&ground, spec, cell.seed, &cell.churn_cpus)?);
@@ -217,26 +219,26 @@ impl Server<'_> {
             let before = churning.tally();
             let timing = cell.stage.block(
                 member,
-                turn(what, sweeps, Some(std::sync::Arc::clone(&churning))),
+                Turn { churning: Some(std::sync::Arc::clone(&churning)), ..turn(what, sweeps) },
                 watch,
             )??;
             let tally = churning.tally().since(&before);
             // Dropped here, it ends its threads with nothing half done.
             drop(churning);
             let churn = Some(Churned { ns: tally.ns, events: tally.events, tables: tally.tables });
-            return Ok(Ran { ns: timing.ns, switches: timing.observed.switches, churn, tail: None });
+            return Ok(Ran { churn, ..ran(&timing) });
         }
         // The processor's caches were the other side's meanwhile.
         let warm_up = if repeats { (sweeps / 8).max(1) } else { 1 };
-        cell.stage.block(member, turn(What::Whole, warm_up, None), watch)??;
+        cell.stage.block(member, turn(What::Whole, warm_up), watch)??;
         if repeats {
-            let timing = cell.stage.block(member, turn(what, sweeps, None), watch)??;
-            return Ok(Ran { ns: timing.ns, switches: timing.observed.switches, churn: None, tail: None });
+            let timing = cell.stage.block(member, turn(what, sweeps), watch)??;
+            return Ok(ran(&timing));
         }
         let mut ran = Ran { ns: 0, switches: Some(0), churn: None, tail: None };
         let again = (u64::from(sweeps) * cell.extra_percent).div_ceil(100);
         for _ in 0..u64::from(sweeps) + again {
-            let timing = cell.stage.block(member, turn(what, 1, None), watch)??;
+            let timing = cell.stage.block(member, turn(what, 1), watch)??;
             ran.ns += timing.ns;
             ran.switches = ran.switches.zip(timing.observed.switches).map(|(a, b)| a + b);
         }

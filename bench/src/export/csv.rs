@@ -68,7 +68,7 @@ pub(crate) fn csv(results: &Results) -> Result<String> {
                 fields.push(whole(row.ns.map(|e| e.launches as u64)));
             }
         }
-        fields.extend(STAGES.map(|s| number(row.facts.stages.get(s.name()).copied().flatten())));
+        fields.extend(STAGES.map(|s| number(row.facts.stage_ns(s.name()))));
         let latency = row.facts.latency_ns;
         fields.extend([
             whole(latency.map(|l| l.p50)),

@@ -69,16 +69,9 @@ impl Dmirror {
         Dmirror::open_at(&format!("/dev/hmm_dmirror{dev}"))
     }
     fn open_at(path: &str) -> io::Result<Dmirror> {
-        let refused = |e: io::Error| {
-            let then = match e.kind() {
-                io::ErrorKind::NotFound => {
-                    "no driver test_hmm (CONFIG_TEST_HMM, modprobe test_hmm); scripts/kernel/run.sh has a kernel with it"
-                }
-                io::ErrorKind::PermissionDenied => "its owner may open it: run as root, or chown it",
-                _ => "expected the kernel's driver test_hmm, of Linux 6.0 or later",
-            };
-            io::Error::new(e.kind(), format!("{path}: {e}; {then}"))
-        };
+        let missing = "no driver test_hmm (CONFIG_TEST_HMM, modprobe test_hmm); scripts/kernel/run.sh has a kernel with it";
+        let expected = "expected the kernel's driver test_hmm, of Linux 6.0 or later";
+        let refused = |e: io::Error| super::refused(path, &e, missing, expected);
         let device = Dmirror(OpenOptions::new().read(true).write(true).open(path).map_err(refused)?);
         device.probe().map_err(refused)?;
         Ok(device)

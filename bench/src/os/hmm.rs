@@ -126,16 +126,9 @@ impl Device {
         Device::open_at(PATH)
     }
     fn open_at(path: &str) -> io::Result<Device> {
-        let refused = |e: io::Error| {
-            let then = match e.kind() {
-                io::ErrorKind::NotFound => {
-                    "scripts/kernel/module has the module; scripts/kernel/run.sh a kernel with it"
-                }
-                io::ErrorKind::PermissionDenied => "its owner may open it: run as root, or chown it",
-                _ => "expected the device of scripts/kernel/module",
-            };
-            io::Error::new(e.kind(), format!("{path}: {e}; {then}"))
-        };
+        let missing = "scripts/kernel/module has the module; scripts/kernel/run.sh a kernel with it";
+        let expected = "expected the device of scripts/kernel/module";
+        let refused = |e: io::Error| super::refused(path, &e, missing, expected);
         let device = Device(File::open(path).map_err(refused)?);
         let mut version = 0u32;
         // SAFETY: the request number says that 4 bytes are written, to a number of 4 bytes borrowed for the call. Any other

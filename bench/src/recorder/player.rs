@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use workloads::scenario::{Expected, MapKind, Mark, Op, PAGE_BYTES, RawCode, Rle, Scenario, Span, Wish};
+use workloads::scenario::{Expected, MapKind, Op, PAGE_BYTES, RawCode, Rle, Scenario, Span, Wish};
 
 use super::observe::Eyes;
 use crate::os::child::{Child, Command};
@@ -210,8 +210,7 @@ impl Player {
                     Flags { default_flags: flags(*req), pfn_flags_mask, wishes: &wishes, ..Flags::default() };
                 let mut seen = self.held(*span, flags, self.hold(*held, *moves))?;
                 // By now another page may be where one of the marked ones was.
-                let unmarked = |code| RawCode { mark: Mark::None, ..code };
-                seen.out = seen.out.map(|out| Rle::from_values(out.iter().map(unmarked)));
+                seen.out = seen.out.map(|out| Rle::from_values(out.iter().map(RawCode::unmarked)));
                 return Ok(seen);
             }
             Op::Unsupported { .. } => return Err(cannot(op)),

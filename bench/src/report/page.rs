@@ -216,7 +216,7 @@ fn cells(results: &Results, ids: &[&CellId]) -> Value {
     column("x_lo", &|f| f.x_decode?.lo);
     column("x_hi", &|f| f.x_decode?.hi);
     for stage in STAGES {
-        column(stage, &|f| f.stages.get(stage).copied().flatten());
+        column(stage, &|f| f.stage_ns(stage));
     }
     column("p50", &|f| f.latency_ns.map(|l| l.p50 as f64));
     column("p99", &|f| f.latency_ns.map(|l| l.p99 as f64));

@@ -18,7 +18,7 @@ pub(super) fn load(folder: &Path) -> Result<Results> {
     let run = read_run(folder)?;
     let mut reader = Reader::new(folder, &run);
     let lines = reader.advance()?;
-    let mut results = of(folder, run, lines)?;
+    let mut results = analysed(folder, run, lines)?;
     if reader.torn_bytes() > 0 {
         results.notes.push(format!("{}/samples.jsonl: the last line is torn and left out", folder.display()));
     }
@@ -41,12 +41,18 @@ fn cells(run: &Run, lines: &[Line]) -> Result<Vec<Value>> {
     Ok(cells.map(serde_json::to_value).collect::<Result<_, _>>()?)
 }
 
-pub(super) fn of(folder: &Path, run: Run, lines: Vec<Line>) -> Result<Results> {
+/// From lines to results, by today's analysis.
+pub(super) fn analysed(folder: &Path, run: Run, lines: Vec<Line>) -> Result<Results> {
+    let cells = cells(&run, &lines)?;
+    of(folder, run, lines, &cells)
+}
+
+/// With cells that were made of the lines already.
+pub(super) fn of(folder: &Path, run: Run, lines: Vec<Line>, cells: &[Value]) -> Result<Results> {
     let path = folder.join("run.json");
     if let Some(group) = run.groups.iter().find(|g| CellId::parse(&format!("{g}/x")).is_none()) {
         bail!("{}: group {group:?}: expected {ID} without the backend", path.display());
     }
-    let cells = cells(&run, &lines)?;
     let mut facts = Vec::new();
     for (i, cell) in cells.iter().enumerate() {
         let wrong = |e: String| anyhow!("{}: cells[{i}]: {e}", path.display());

@@ -78,7 +78,7 @@ impl Made {
                 }));
             }
         }
-        super::read::of(Path::new("made"), run, lines).expect("results")
+        super::read::analysed(Path::new("made"), run, lines).expect("results")
     }
     fn lines(&self) -> Vec<Line> {
         let mut rng = Rng::new(self.seed, "made");

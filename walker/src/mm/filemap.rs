@@ -8,7 +8,7 @@
 use crate::addr::{PAGE_SIZE, PAGES_PER_PMD, PMD_ORDER, PTRS_PER_TABLE, Pfn};
 use crate::arch::Entry;
 use crate::counters::{Count, Counters};
-use crate::memory::page::{PG_DIRTY, PG_HWPOISON, PG_READAHEAD};
+use crate::memory::page::{PG_DIRTY, PG_HWPOISON, PG_READAHEAD, Page};
 use crate::memory::table::Ptl;
 use crate::memory::{PageKind, Table};
 use crate::mm::fault::{FaultFlags, VmFault, Vmf};
@@ -99,6 +99,14 @@ impl<'a> Vmf<'a> {
         phys.put(head, 1);
         c.add(Count::FaultsFileWrite, 1);
         VmFault::empty()
+    }
+}
+
+/// `folio_lock` of a fault, which says so before it waits.
+pub(crate) fn folio_lock<C: Counters>(folio: &Page, c: &mut C) {
+    if !folio.try_lock() {
+        c.folio_wait();
+        folio.lock_folio();
     }
 }
 
@@ -263,10 +271,7 @@ impl<'a> FileFault<'_, 'a> {
                 }
             };
             let head = phys.head(pfn);
-            if !phys.page(head).try_lock() {
-                c.folio_wait();
-                phys.page(head).lock_folio();
-            }
+            folio_lock(phys.page(head), c);
             if inode.holds(head) {
                 return Ok((pfn, major));
             }

@@ -10,6 +10,7 @@ use crate::memory::PageKind;
 use crate::memory::page::PG_DIRTY;
 use crate::mm::fault::{VmFault, Vmf};
 use crate::mm::file::{Cached, File, FileKind, Inode};
+use crate::mm::filemap::folio_lock;
 use crate::mm::vma::{Backing, VmFlags, Vma};
 use crate::mm::{Errno, Mm};
 use std::sync::Arc;
@@ -32,11 +33,7 @@ impl Inode {
             }
             let pfn = match self.get(index) {
                 Some(Cached::Folio(pfn)) => {
-                    let folio = self.phys().page(self.phys().head(pfn));
-                    if !folio.try_lock() {
-                        c.folio_wait();
-                        folio.lock_folio();
-                    }
+                    folio_lock(self.phys().page(self.phys().head(pfn)), c);
                     pfn
                 }
                 Some(Cached::Swapped(slot)) => match self.system.shmem_swap_in(self, index, slot)? {

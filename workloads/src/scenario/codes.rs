@@ -68,6 +68,11 @@ impl RawCode {
         Self { kind, order, mark }
     }
 
+    /// The same without the mark.
+    pub const fn unmarked(self) -> Self {
+        Self { mark: Mark::None, ..self }
+    }
+
     /// The byte that `HMM_DMIRROR_SNAPSHOT` of device 0 makes of this entry (`dmirror_mkentry` of lib/test_hmm.c,
     /// Linux 6.12).
     pub fn to_snapshot(self) -> SnapshotCode {

@@ -394,8 +394,10 @@ impl Bench<'_> {
     }
 
     /// Tables on both sides, in an order by the toss of a coin, which is returned.
-    fn set_up(&mut self, sides: &mut Sides, cell: &Cell, mut both: [(Who, u64); 2]) -> Result<[Who; 2]> {
+    fn set_up(&mut self, sides: &mut Sides, cell: &Cell) -> Result<[Who; 2]> {
         let began = Instant::now();
+        let (old, new, extra) = cell.who();
+        let mut both = [(old, 0), (new, extra)];
         self.rng.shuffle(&mut both);
         for (who, extra) in both {
             let prepared = self.prepare(sides, who, extra, &cell.compared.id);
@@ -408,10 +410,10 @@ impl Bench<'_> {
     }
 
     fn series(&mut self, sides: &mut Sides, cell: &Cell, comparison: usize, rounds: u32) -> Result<Series> {
-        let (old, new, extra) = cell.who();
+        let (old, new, _) = cell.who();
         let sweeps = cell.compared.sweeps;
         let mut series = Series { comparison, ..Series::default() };
-        let mut put_back = self.set_up(sides, cell, [(old, 0), (new, extra)])?;
+        let mut put_back = self.set_up(sides, cell)?;
         let mut old_first = false;
         let (mut part, mut nr_sweeps) = (0, 0);
         // What was void is made up for, up to half as many rounds again: otherwise a launch with a bad moment says nothing.
@@ -422,7 +424,7 @@ impl Bench<'_> {
             if cell.parts > 0 && part % cell.parts == 0 {
                 nr_sweeps += 1;
                 if nr_sweeps % SWEEPS_A_DRAW == 0 {
-                    put_back = self.set_up(sides, cell, [(old, 0), (new, extra)])?;
+                    put_back = self.set_up(sides, cell)?;
                 }
                 // Whose tables were put back last has more of them in the caches: by turns.
                 put_back.swap(0, 1);

@@ -20,7 +20,7 @@ impl Maker<'_> {
             |c: &CellId| plain(&format!("{}, {}", c.get(Coordinate::Workload), c.get(Coordinate::Request)));
         let first = title(&head);
         for (cell, facts) in cells {
-            let parts = STAGES.map(|s| facts.stages.get(s).copied().flatten().unwrap_or(0.0));
+            let parts = STAGES.map(|s| facts.stage_ns(s).unwrap_or(0.0));
             let whole = measured(facts.ns_per_page, facts.nr_launches);
             let is_drawable =
                 parts.iter().all(|p| p.is_finite() && *p >= 0.0) && parts.iter().sum::<f64>() > 0.0;

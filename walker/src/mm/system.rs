@@ -3,13 +3,16 @@
 use crate::addr::{PMD_ORDER, Pfn};
 use crate::memory::{OutOfFrames, PageKind, Phys, PhysConfig, PhysError};
 use crate::sync::{AtomicU64, Mutex, Ordering::*};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub use crate::mm::block::BlockDevice;
 pub use crate::mm::device::DevicePool;
 pub use crate::mm::file::{File, FileKind};
 pub use crate::mm::hugetlb::{HugetlbFile, HugetlbPool};
 pub use crate::mm::swap::SwapArea;
+
+/// `huge_zero_pfn` before there is one (`~0UL`).
+const NO_HUGE_ZERO: u64 = u64::MAX;
 
 /// A three-valued THP switch of sysfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -74,7 +77,8 @@ pub struct System {
     /// One memory failure at a time.
     pub(crate) mf_mutex: Mutex<()>,
     zero_pfn: Pfn,
-    huge_zero: OnceLock<Pfn>,
+    /// [`NO_HUGE_ZERO`] until it is needed, as the kernel's `huge_zero_pfn`.
+    huge_zero_pfn: AtomicU64,
     huge_zero_lock: Mutex<()>,
     next_id: AtomicU64,
 }
@@ -96,7 +100,7 @@ impl System {
             block: BlockDevice::default(),
             mf_mutex: Mutex::new(()),
             zero_pfn: zero,
-            huge_zero: OnceLock::new(),
+            huge_zero_pfn: AtomicU64::new(NO_HUGE_ZERO),
             huge_zero_lock: Mutex::new(()),
             next_id: AtomicU64::new(1),
             phys,
@@ -111,23 +115,29 @@ impl System {
     /// The huge zero page, if it was ever needed (`is_huge_zero_pmd`).
     #[inline]
     pub fn huge_zero_pfn(&self) -> Option<Pfn> {
-        self.huge_zero.get().copied()
+        // Acquire: who sees the number sees the page zeroed.
+        match self.huge_zero_pfn.load(Acquire) {
+            NO_HUGE_ZERO => None,
+            pfn => Some(Pfn::new(pfn)),
+        }
     }
     /// The huge zero page, allocated at the first call (`mm_get_huge_zero_folio`; its shrinker is left out).
     ///
     /// # Errors
     /// [`OutOfFrames`].
     pub fn get_huge_zero(&self) -> Result<Pfn, OutOfFrames> {
-        if let Some(&pfn) = self.huge_zero.get() {
+        if let Some(pfn) = self.huge_zero_pfn() {
             return Ok(pfn);
         }
+        // One thread makes it: a second one made and given back would be counted by the exact counts.
         let _one = self.huge_zero_lock.lock();
-        if let Some(&pfn) = self.huge_zero.get() {
+        if let Some(pfn) = self.huge_zero_pfn() {
             return Ok(pfn);
         }
         let pfn = self.phys.alloc(PageKind::HugeZero, PMD_ORDER)?;
         self.phys.zero(pfn, PMD_ORDER);
-        Ok(*self.huge_zero.get_or_init(|| pfn))
+        self.huge_zero_pfn.store(pfn.get(), Release);
+        Ok(pfn)
     }
     /// An identity that nothing else on this machine has: anon_vma, open file, userfaultfd context. Never 0.
     pub fn new_id(&self) -> u64 {

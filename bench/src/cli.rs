@@ -7,7 +7,6 @@ use crate::cmd::conform::ConformArgs;
 use crate::cmd::doctor::DoctorArgs;
 use crate::cmd::export::ExportArgs;
 use crate::cmd::gate::GateArgs;
-use crate::cmd::gate::scratch::JanitorArgs;
 use crate::cmd::kernels::KernelsArgs;
 use crate::cmd::list::ListArgs;
 use crate::cmd::live::LiveArgs;
@@ -18,6 +17,7 @@ use crate::cmd::serve::ServeArgs;
 use crate::cmd::soak::SoakArgs;
 use crate::cmd::speed::SpeedArgs;
 use crate::cmd::verify::VerifyArgs;
+use crate::sources::scratch::JanitorArgs;
 
 /// Measures every API for mirroring a process's page tables to a device.
 #[derive(Debug, clap::Parser)]

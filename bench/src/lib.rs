@@ -26,6 +26,7 @@ mod report;
 mod results;
 mod selection;
 mod soak;
+mod sources;
 pub mod stats;
 pub mod sweep;
 mod tables;
@@ -56,7 +57,7 @@ pub fn main() -> ExitCode {
         cli::Command::Gate(args) => cmd::gate::run(&args),
         cli::Command::Completions(args) => cmd::completions::run(&args),
         cli::Command::Launch => cmd::launch::run(),
-        cli::Command::Janitor(args) => cmd::gate::scratch::tidy_up(&args),
+        cli::Command::Janitor(args) => sources::scratch::tidy_up(&args),
         cli::Command::Serve(args) => cmd::serve::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -32,7 +32,7 @@ fn json(output: &Output) -> Value {
 
 fn left_behind(place: &Path) -> Vec<PathBuf> {
     let is_scratch =
-        |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("walkbench-gate-"));
+        |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("walkbench-scratch-"));
     fs::read_dir(place).unwrap().map(|e| e.unwrap().path()).filter(is_scratch).collect()
 }
 
@@ -115,14 +115,17 @@ fn answers() -> String {
     use std::io::Write as _;
     let mut child =
         Command::new(EXE).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let requests =
-        "prepare 1 0 dense_4k@16MiB/snapshot/512/none/1/map_order\nanswers\nrun 0\nwalk\ntail 30\nrun 2\n";
+    let requests = "prepare 1 0 dense_4k@16MiB/snapshot/512/none/1/map_order\nanswers\nrun 0\nwalk\ntail 30\nrun 2\nforget\nrun 2\n";
     child.stdin.take().unwrap().write_all(requests.as_bytes()).unwrap();
     let output = text(&child.wait_with_output().unwrap().stdout);
     let lines: Vec<Value> = output.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!((lines.len(), &lines[1]["pages"]), (7, &4096.into()), "{output}");
+    assert_eq!((lines.len(), &lines[1]["pages"]), (9, &4096.into()), "{output}");
+    assert_eq!((&lines[0]["forgets"], &lines[7]), (&true.into(), &serde_json::json!({})), "{output}");
+    assert!(lines[8]["error"].as_str().unwrap().contains("expected `prepare` first"), "{output}");
     assert!(lines[3]["error"].as_str().unwrap().contains("expected sweeps, 1 or more"));
-    assert!(lines[4]["error"].as_str().unwrap().contains("expected prepare, answers, run, part or tail"));
+    assert!(
+        lines[4]["error"].as_str().unwrap().contains("expected prepare, forget, answers, run, part or tail")
+    );
     let p99_ns = lines[5]["tail"]["p99_ns"].as_u64().unwrap();
     assert_eq!(lines[5]["tail"]["operations"], 8 * 30, "eight calls a sweep: {output}");
     assert!(p99_ns > 0 && p99_ns <= lines[5]["ns"].as_u64().unwrap(), "{output}");
@@ -305,7 +308,7 @@ fn a_revision_is_built_once_in_a_worktree_and_nothing_of_it_is_left() {
     }
     let calls = fs::read_to_string(&log).unwrap();
     assert_eq!(calls.lines().count(), 1, "the second gate found what the first one built: {calls}");
-    assert!(calls.contains("walkbench-gate-") && left_behind(place.path()).is_empty());
+    assert!(calls.contains("walkbench-scratch-") && left_behind(place.path()).is_empty());
     assert_eq!(git(&["worktree", "list"]).lines().count(), 1);
 
     // Changes that are not committed are part of what is compared, and said to be.
@@ -375,10 +378,14 @@ fn a_program_against_itself_is_never_slower_and_much_more_work_is_seen_in_its_di
     assert_eq!(report["schema"], 1);
     let roles: Vec<&str> =
         report["cells"].as_array().unwrap().iter().map(|c| c["role"].as_str().unwrap()).collect();
-    assert_eq!(roles, ["cell", "cell", "null", "planted"], "its time, its p99, the controls");
+    assert_eq!(roles, ["cell", "cell", "null", "null", "planted"], "its time, its p99, the controls");
     // At least the screening launches: the others are left out where the machine is hopeless.
     let launches = report["recording"]["launches"].as_array().unwrap();
     assert!(launches.len() >= 5 && launches.iter().all(|l| !l["series"].as_array().unwrap().is_empty()));
+    // Who is set up first in one half of a launch is second in the other.
+    let series = || launches.iter().flat_map(|l| l["series"].as_array().unwrap());
+    let again = |s: &Value| s["draws"].as_array().map_or(0, Vec::len);
+    assert!(series().all(|s| again(s) % 2 == 1), "{:?}", series().map(again).collect::<Vec<_>>());
 
     // What was recorded is decided alike once more, in every format.
     let file = place.path().join("recording.json");

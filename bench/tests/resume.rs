@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -268,4 +269,61 @@ fn a_run_that_is_still_going_on_is_left_alone() {
     assert!(stderr(&output).contains("still going on"), "{}", stderr(&output));
     signal("-KILL", child.id());
     child.wait().unwrap();
+}
+
+/// The linker is asked for as many links as there are launches; each launch is one of them, also where a run goes on.
+#[test]
+fn with_layouts_every_launch_is_a_link_of_its_own() {
+    let place = tempfile::tempdir().unwrap();
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cloned = Command::new("git")
+        .args(["clone", "--quiet", "--shared", "--no-checkout"])
+        .args([&project, place.path()])
+        .status();
+    if !cloned.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: these sources are in no git repository");
+        return;
+    }
+    // A cargo that "links" by writing its number behind a copy of this program.
+    let cargo = place.path().join("cargo");
+    let exe = env!("CARGO_BIN_EXE_walkbench");
+    let link = format!("cp '{exe}' \"$WALKBENCH_LINKS/$n\" && echo $n >> \"$WALKBENCH_LINKS/$n\"");
+    let script = format!("#!/bin/sh\nfor n in $(seq 0 6); do {link} || exit; done\n");
+    fs::write(&cargo, script).unwrap();
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    let here = |mut command: Command| {
+        command.env("CARGO", &cargo).env("TMPDIR", place.path()).env_remove("CARGO_TARGET_DIR");
+        command.output().unwrap()
+    };
+    let mut first = start(place.path(), "7");
+    first.args(["--layouts", "3"]);
+    let output = here(first);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(run_json(place.path())["settings"]["layouts"], 3);
+    let executables = |launches: &[&Value]| -> HashSet<String> {
+        launches.iter().map(|l| l["executable"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = lines(place.path());
+    let launches = of_kind(&all, "launch");
+    assert_eq!(executables(&launches).len(), 7, "{launches:?}");
+
+    // What a kill took is measured by its own link again.
+    let samples = place.path().join("mine/samples.jsonl");
+    let text = fs::read_to_string(&samples).unwrap();
+    let cut = text.rfind("{\"kind\":\"launch\"").unwrap();
+    fs::write(&samples, &text[..cut]).unwrap();
+    let output = here(resume(place.path()));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let again = lines(place.path());
+    assert_eq!(executables(&of_kind(&again, "launch")), executables(&launches));
+    let left = fs::read_dir(place.path()).unwrap().map(|e| e.unwrap().file_name());
+    assert!(!left.into_iter().any(|n| n.to_string_lossy().starts_with("walkbench-scratch-")));
+
+    // Where there is nothing to link, it is said before anything is measured.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut nowhere = start(elsewhere.path(), "2");
+    nowhere.arg("--layouts");
+    let output = here(nowhere);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("expected to run inside the one of walkbench"), "{}", stderr(&output));
 }

@@ -3,13 +3,11 @@
 mod against;
 mod arguments;
 mod baseline;
-mod build;
 mod cells;
 mod exact;
 mod instructions;
 mod paired;
 mod planted;
-pub(crate) mod scratch;
 mod self_test;
 mod side;
 mod untimed;

@@ -18,6 +18,7 @@ use super::run::ProfileArg;
 use crate::analysis::named;
 use crate::interrupt;
 use crate::measure::clock::Pace;
+use crate::measure::machine::Build;
 use crate::measure::matrix::Group;
 use crate::measure::order::Rng;
 use crate::measure::runner::{Block, Mix, Outcome, Plan, Report, Session, Stage};
@@ -116,6 +117,7 @@ impl Launcher {
             started_unix_s: now.as_secs(),
             clock_cost_ps: (launching.clock.cost_ns * 1000.0) as u64,
             cpus,
+            executable: order.settings.layouts.map(|_| Build::this().executable),
             unpinned: (!launching.pinned).then(|| {
                 "the system refused to keep the walker on its processor (cpuset, seccomp)".to_owned()
             }),

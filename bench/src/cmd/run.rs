@@ -39,6 +39,7 @@ Examples:
   walkbench run --profile full --question all --filter '@([0-9]+MiB|1GiB)/' --launches 6 --budget 1500
                                                      what the questions look at, at every size up to 1 GiB
   walkbench run --profile full --filter .            everything, also what no question looks at: days
+  walkbench run --launches 12 --layouts              figures that another build shall confirm
   walkbench run --resume results/2026-11-21-epyc     go on with a run that ended early
   walkbench run --out /tmp/mine --format json | jq '.cells[] | {id, ns_per_page}'")]
 pub(crate) struct RunArgs {
@@ -59,7 +60,7 @@ pub(crate) struct RunArgs {
     out: Option<PathBuf>,
     /// Go on with the run in DIR, with everything as it was asked for then
     #[arg(long, value_name = "DIR", conflicts_with_all = ["profile", "filter", "questions", "seed", "out", "shard", "launches",
-        "budget", "control"])]
+        "budget", "control", "layouts"])]
     resume: Option<PathBuf>,
     /// Only the I-th of N parts, for several machines alike or several days
     #[arg(long, value_name = "I/N")]
@@ -71,6 +72,11 @@ pub(crate) struct RunArgs {
     /// decide anything, six, are made in any case
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     budget: Option<u64>,
+    /// Give every launch a link of this tree of its own, with the functions in an order that SEED decides: what luck of
+    /// placement does is part of the intervals then, and claims hold for another build as well (needs cargo and lld)
+    #[arg(long, value_name = "SEED", num_args = 0..=1, default_missing_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    layouts: Option<u32>,
     /// Measure a twin beside every backend, to see whether the measurement tells what is known
     #[arg(long, value_enum)]
     control: Option<Control>,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use crate::gate::protocol::{Answers, Churned, Hello, PROTOCOL, Prepared, Ran, Refused, Tail};
+use crate::gate::protocol::{Answers, Churned, Forgotten, Hello, PROTOCOL, Prepared, Ran, Refused, Tail};
 use crate::measure::churn::Churning;
 use crate::measure::machine::Build;
 use crate::measure::matrix::Group;
@@ -43,8 +43,8 @@ pub(crate) struct ServeArgs {
 /// # Errors
 /// When the gate cannot be talked to.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
-    let Build { rustc, profile, flags, commit, dirty, .. } = Build::this();
-    say(&Hello { walkbench_serve: PROTOCOL, rustc, profile, flags, commit, dirty })?;
+    let Build { rustc, profile, flags, commit, dirty, .. } = Build::without_hash();
+    say(&Hello { walkbench_serve: PROTOCOL, rustc, profile, flags, commit, dirty, forgets: true })?;
     let mut server = Server {
         launching: Launching::new(&pinning::allowed(), None),
         watch: Watch::without_counters(),
@@ -55,6 +55,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
         let line = line.context("reading a request")?;
         match server.answer(&line) {
             Ok(Answer::Prepared(a)) => say(&a)?,
+            Ok(Answer::Forgotten(a)) => say(&a)?,
             Ok(Answer::Answers(a)) => say(&a)?,
             Ok(Answer::Ran(a)) => say(&a)?,
             Err(e) => say(&Refused { error: format!("{e:#}") })?,
@@ -79,6 +80,7 @@ fn say(answer: &impl Serialize) -> Result<()> {
 
 enum Answer {
     Prepared(Prepared),
+    Forgotten(Forgotten),
     Answers(Answers),
     Ran(Ran),
 }
@@ -124,6 +126,10 @@ impl Server<'_> {
                 let id = words.next().with_context(|| format!("{line:?}: expected a cell"))?;
                 self.prepare(seed, extra, id).map(Answer::Prepared)
             }
+            Some("forget") => {
+                self.cell = None;
+                Ok(Answer::Forgotten(Forgotten {}))
+            }
             Some("answers") => {
                 let Cell { stage, member, .. } = self.cell()?;
                 let answers = stage.answers(member.as_mut())?;
@@ -140,7 +146,7 @@ impl Server<'_> {
                 let (index, of) = (number(words.next())?, number(words.next())?);
                 self.part(Window { index, of }).with_context(|| line.to_owned()).map(Answer::Ran)
             }
-            _ => bail!("{line:?}: expected prepare, answers, run, part or tail"),
+            _ => bail!("{line:?}: expected prepare, forget, answers, run, part or tail"),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | request | answer | |
 //! |---|---|---|
 //! | `prepare SEED EXTRA_PERCENT CELL` | [`Prepared`] | builds the tables; forgets the cell before |
+//! | `forget` | [`Forgotten`] | the cell, if there is one: its memory goes back to the system; only where [`Hello`] says so |
 //! | `answers` | [`Answers`] | one sweep, hashed |
 //! | `run SWEEPS` | [`Ran`] | a block |
 //! | `part I OF` | [`Ran`] | that part of a sweep, from 0, in order; tables are put back before the first |
@@ -35,7 +36,14 @@ pub(crate) struct Hello {
     pub(crate) commit: String,
     /// Whether tracked files differed from it.
     pub(crate) dirty: String,
+    /// Whether it knows `forget`.
+    #[serde(default)]
+    pub(crate) forgets: bool,
 }
+
+/// To `forget`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Forgotten {}
 
 /// To `prepare`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

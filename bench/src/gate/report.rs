@@ -107,13 +107,12 @@ impl Row {
 const HEADER: [&str; 5] = ["", "new/old", "95 % interval", "p", "could see"];
 
 fn controls(decision: &Decision) -> String {
-    let one = |role, name: &str| {
-        let Some(d) = decision.control(role) else { return format!("{name}: not measured") };
+    let one = |name: &str, d: &Decided| {
         let row = Row::of(d);
         if d.ratio.is_none() {
             return format!("{name}: not measured, the run ended before");
         }
-        let state = match (role, d.state) {
+        let state = match (d.role, d.state) {
             (Role::Null, State::Slower | State::Faster) => "FLAGGED, though nothing differs",
             (Role::Null, _) => "not flagged, as it must be",
             (_, State::Slower) => "found, as it must be",
@@ -121,7 +120,20 @@ fn controls(decision: &Decision) -> String {
         };
         format!("{name}: {} [{}], {state}", row.ratio, row.interval)
     };
-    format!("{}; {}", one(Role::Null, "a copy of itself"), one(Role::Planted, "3 % more work"))
+    let all = |role, name: &str| {
+        let of: Vec<&Decided> = decision.controls(role).collect();
+        match &of[..] {
+            [] => vec![format!("{name}: not measured")],
+            [d] => vec![one(name, d)],
+            _ => of.iter().map(|d| one(&format!("{name} ({})", request(&d.id)), d)).collect(),
+        }
+    };
+    [all(Role::Null, "a copy of itself"), all(Role::Planted, "3 % more work")].concat().join("; ")
+}
+
+/// What a cell asks for.
+fn request(id: &str) -> &str {
+    id.split('/').nth(1).unwrap_or(id)
 }
 
 /// Of the cells that are equal: the ones least surely so, and what could have been seen.

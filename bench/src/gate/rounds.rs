@@ -1,8 +1,8 @@
 //! What the paired tier measured, round by round: the format of `--format json` and of the recordings in the tests.
 //!
 //! A **comparison** is one cell, old against new; two more are controls. A **launch** is a fresh pair of processes. In
-//! it each comparison has rounds, a block of each side next to each other; a round in which a side was disturbed is void
-//! for both. Times are whole blocks of equal work in nanoseconds.
+//! it each comparison has rounds, a block of each side next to each other, and both sides are set up anew every few rounds;
+//! a round in which a side was disturbed is void for both. Times are whole blocks of equal work in nanoseconds.
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub(crate) struct Rule {
     pub(crate) screen_rounds: u32,
     /// A cell is looked at again if it seems slower, or faster, with a one-sided p below this.
     pub(crate) screen_p: f64,
-    /// Fresh launches of those that are looked at again, and of the controls.
+    /// Fresh launches of those that are looked at again, and of the controls; noisy cells may have more.
     pub(crate) confirm_launches: u32,
     /// Rounds of each.
     pub(crate) confirm_rounds: u32,
@@ -106,6 +106,8 @@ impl Rule {
     }
 }
 
+/// Launches at most that a noisy cell is looked at again in.
+pub(crate) const MOST_LAUNCHES: u32 = 42;
 /// Rounds that a launch's median needs.
 pub(crate) const LEAST_ROUNDS: u32 = 3;
 
@@ -178,21 +180,35 @@ pub(crate) struct Series {
     /// Rounds that are void, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) void: Vec<u32>,
+    /// Rounds before which both sides were set up anew, the first one left out, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) draws: Vec<u32>,
 }
 
 impl Series {
     fn rounds(&self) -> usize {
         self.old_ns.len().min(self.new_ns.len())
     }
-    /// The median over the rounds that count of ln(new / old); none where half of them or more are void, or fewer than
-    /// three are left.
+    /// Of ln(new / old), the median over the rounds that count, or where sides were set up anew in between, the mean of
+    /// the medians; none where half of the rounds or more are void, or fewer than three are left.
+    ///
+    /// Which side was set up last is quicker by several per cent until both are set up again, where a cell writes much: half
+    /// of the rounds are about one value and half about another, and a median of them all would be either.
     pub(crate) fn value(&self) -> Option<f64> {
-        let logs: Vec<f64> = (0..self.rounds())
-            .filter(|i| !self.void.contains(&(*i as u32)))
-            .map(|i| (self.new_ns[i] as f64 / self.old_ns[i] as f64).ln())
-            .collect();
-        let enough = logs.len() >= LEAST_ROUNDS as usize && 2 * logs.len() > self.rounds();
-        enough.then(|| Sorted::new(logs)).flatten().map(|s| s.median())
+        let mut counted = 0;
+        let mut medians = Vec::new();
+        let rounds = self.rounds() as u32;
+        let starts = std::iter::once(&0).chain(&self.draws);
+        for (&from, &to) in starts.zip(self.draws.iter().chain([&rounds])) {
+            let logs: Vec<f64> = (from..to.min(rounds))
+                .filter(|i| !self.void.contains(i))
+                .map(|i| (self.new_ns[i as usize] as f64 / self.old_ns[i as usize] as f64).ln())
+                .collect();
+            counted += logs.len();
+            medians.extend(Sorted::new(logs).map(|s| s.median()));
+        }
+        let enough = counted >= LEAST_ROUNDS as usize && 2 * counted > self.rounds();
+        enough.then(|| Sorted::new(medians)).flatten().map(|s| s.mean())
     }
 }
 
@@ -282,5 +298,33 @@ impl Recording {
             std::mem::swap(&mut s.old_ns, &mut s.new_ns);
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_of_a_launch_is_the_mean_over_its_set_ups_of_medians() {
+        let percent = |p: f64| (1e6 * (1.0 + p / 100.0)) as u64;
+        let of = |new: &[f64], void: &[u32], draws: &[u32]| Series {
+            old_ns: vec![1_000_000; new.len()],
+            new_ns: new.iter().map(|p| percent(*p)).collect(),
+            void: void.to_vec(),
+            draws: draws.to_vec(),
+            ..Series::default()
+        };
+        let value = |s: Series| s.value().map(|v| (1e3 * 100.0 * v.exp_m1()).round() / 1e3);
+        assert_eq!(value(of(&[1.0, 2.0, 9.0], &[], &[])), Some(2.0));
+        // Of two modes, one for each set-up, it is the middle; a median of all rounds would be one of them.
+        let modes = [8.0, 9.0, 8.0, -8.0, -7.0, -7.0];
+        let both = ((1.08f64 * 0.93).sqrt() - 1.0) * 100.0;
+        assert_eq!(value(of(&modes, &[], &[3])), Some((1e3 * both).round() / 1e3));
+        // A set-up without a round that counts says nothing, and neither does one that has no rounds.
+        assert_eq!(value(of(&[1.0, 1.0, 1.0, 1.0, 50.0], &[4], &[4])), Some(1.0));
+        assert_eq!(value(of(&[1.0, 1.0, 1.0], &[], &[3, 7])), Some(1.0));
+        assert_eq!(value(of(&[1.0, 1.0, 1.0, 1.0], &[0, 1], &[2])), None, "half of them are void");
+        assert_eq!(value(of(&[1.0, 1.0], &[], &[1])), None, "fewer than three");
     }
 }

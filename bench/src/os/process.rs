@@ -33,6 +33,18 @@ pub(crate) fn dies_with_this_thread(command: &mut Command) {
     unsafe { command.pre_exec(die) };
 }
 
+/// Gives a program the addresses that every other process of it has that is started like this: no randomisation of stack,
+/// heap and mappings. Where the system refuses that (seccomp), they stay random. To be called before the command is started.
+pub(crate) fn has_fixed_addresses(command: &mut Command) {
+    let fix = || {
+        // SAFETY: reads and sets a number of the calling process, and takes no pointer.
+        let _ = unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) };
+        Ok(())
+    };
+    // SAFETY: after fork only personality is called.
+    unsafe { command.pre_exec(fix) };
+}
+
 /// Kills a process group whose leader was not waited for yet, or every process of it that is left.
 pub(crate) fn kill_group(leader: u32) {
     let Some(group) = libc::pid_t::try_from(leader).ok().filter(|pid| *pid > 1) else { return };

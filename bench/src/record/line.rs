@@ -42,6 +42,9 @@ pub(crate) struct Launch {
     /// Why threads are not pinned, if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unpinned: Option<String>,
+    /// A hash of its executable, where every launch has one of its own (`--layouts`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) executable: Option<String>,
     /// Counters that the machine refuses, and why.
     #[serde(default)]
     pub(crate) unavailable: BTreeMap<String, String>,

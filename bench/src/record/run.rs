@@ -99,6 +99,9 @@ pub(crate) struct Settings {
     pub(crate) launches: u32,
     /// What all launches together aim at, in milliseconds; none for as long as it takes.
     pub(crate) budget_ms: Option<u64>,
+    /// `--layouts`: every launch was another link of the program, its functions in an order of its own; with this seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) layouts: Option<u32>,
     /// Whether the model's memory asks the host for huge pages, the same for every member.
     pub(crate) host_huge_pages: bool,
 }

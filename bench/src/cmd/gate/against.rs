@@ -9,11 +9,9 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::arguments::{Format, GateArgs, Tier};
-use super::baseline::{self, Baseline};
-use super::build::Links;
+use super::baseline::Baseline;
 use super::paired::{self, Plan};
 use super::planted::Planted;
-use super::scratch::Scratch;
 use super::self_test::{self, Kept};
 use super::side::Program;
 use super::untimed::Untimed;
@@ -24,6 +22,9 @@ use crate::gate::verdict::{self, Verdict};
 use crate::measure::machine::Machine;
 use crate::output;
 use crate::record::JSON_SCHEMA;
+use crate::sources::git;
+use crate::sources::layouts::{self, Links};
+use crate::sources::scratch::Scratch;
 
 /// What the tier of counts found: the note for the report, the difference as text, and whether it is over budget.
 type Counted = (String, String, bool);
@@ -32,7 +33,7 @@ type Counted = (String, String, bool);
 fn counted(args: &GateArgs, commit: Option<&str>) -> Result<Option<Counted>> {
     let skipped = |why: &str| Ok(Some((format!("counts not compared: {why}"), String::new(), false)));
     let before = match commit {
-        Some(commit) => match baseline::file_of(commit, exact::FILE) {
+        Some(commit) => match git::file_of(commit, exact::FILE) {
             Some(text) => exact::parse(&text, args.filter.as_ref()).context("the baseline's counts")?,
             None => return skipped("the baseline has none committed"),
         },
@@ -138,10 +139,10 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
     let links = |seed| args.layouts.map(|nr| Links { nr, seed });
     let baseline = Baseline::find(given, links(1), &mut scratch)?;
     let Some(exe) = baseline.exe else { return Ok(stopped()) };
-    let mut layouts = Vec::new();
+    let mut linked = Vec::new();
     if let Some(links) = links(1001) {
-        let Some(new) = baseline::link_this(links, &mut scratch)? else { return Ok(stopped()) };
-        layouts = baseline.links.into_iter().zip(new).map(|(old, new)| [old, new]).collect();
+        let Some(new) = layouts::link_this(links, &mut scratch)? else { return Ok(stopped()) };
+        linked = baseline.links.into_iter().zip(new).map(|(old, new)| [old, new]).collect();
     }
     let [old, new, copy] = place(&scratch, &exe)?;
     let (mut notes, mut details, mut is_over) = (baseline.notes, String::new(), false);
@@ -152,7 +153,7 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
         notes.push(note);
         (details, is_over) = (text, over);
     }
-    let plan = Plan { layouts, ..plan(args, [old, new, copy], cells, args.plant, args.seed) };
+    let plan = Plan { layouts: linked, ..plan(args, [old, new, copy], cells, args.plant, args.seed) };
     let mut executes_more = false;
     if args.tiers.contains(&Tier::Instructions) {
         if instructions::is_available() {

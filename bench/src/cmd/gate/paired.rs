@@ -5,12 +5,14 @@
 //! do the same number of sweeps, found once, on the slower side, so that one lasts about half a millisecond: what a
 //! neighbour does to the caches and to the other half of a core changes within milliseconds, and only what it did to both
 //! blocks of a round cancels out. Where tables are put back between sweeps, which takes as long as a sweep, a block is a
-//! part of one: the first part of each, behind the putting back, does not count. What is looked at again
+//! part of one: the first part of each, behind the putting back, does not count. Both sides are set up anew every few rounds,
+//! who is first and who second by turns. What is looked at again
 //! ([`verdict::to_confirm`]) is decided once, after the screening launches; nothing is repeated until it pleases. With
 //! layouts, every launch has a link of either side that no other launch has.
 
 mod budget;
 mod calibrate;
+mod series;
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,27 +21,33 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use regex::Regex;
 use serde::Serialize;
+use walker::addr::PAGE_SIZE;
 
-use super::side::{Failure, Program, Side};
-use crate::gate::protocol::{Churned, Prepared, Ran};
-use crate::gate::rounds::{Compared, Launch, Metric, Recording, Role, Rule, SCHEMA, Series, Stage};
+use super::side::{Program, Side};
+use crate::gate::rounds::{Compared, Launch, Recording, Role, SCHEMA, Stage};
 use crate::gate::verdict;
 use crate::interrupt;
-use crate::measure::churn::{DOSE_TOLERANCE, Tally, doses_differ};
 use crate::measure::order::Rng;
 use crate::measure::visit::Seats;
-use crate::os::{pinning, stolen};
+use crate::os::pinning;
 use crate::progress::Progress;
-use budget::{FEWEST_ROUNDS, again, confirm_rounds};
+use budget::{Again, again};
 pub(super) use budget::{TooSmall, enough_layouts};
 
-/// What both controls are measured on: short sweeps, so that 3 % of a block is many of them.
-pub(super) const CONTROL: &str = "dense_4k@16MiB/snapshot/512/none/1/map_order";
+/// What the planted control and a null one are measured on: short sweeps, so that 3 % of a block is many of them.
+const CONTROL: &str = "dense_4k@16MiB/snapshot/512/none/1/map_order";
+/// The other null control: it faults, so that its tables are put back between sweeps, and whose memory is written first, or
+/// last, would show.
+const FAULTING_CONTROL: &str = "absent_4k@16MiB/fault_write/512/none/1/map_order";
+/// Both.
+pub(super) const CONTROLS: [&str; 2] = [CONTROL, FAULTING_CONTROL];
 /// More work in the planted control.
 const PLANTED_PERCENT: u64 = 3;
-/// Sweeps in parts after which both sides get other memory: what a page that is written costs differs from page to page of
-/// the machine, and a launch shall not be the luck of one draw.
-const SWEEPS_A_DRAW: u32 = 5;
+/// Rounds, about, after which both sides are set up anew: what a page costs differs from page to page of the machine, by a
+/// third here and there, and a launch shall not be the luck of one draw.
+const ROUNDS_A_DRAW: u32 = 8;
+/// How many times at most in a launch, for a cell and for a control: more launches tell more.
+const MOST_DRAWS: [u32; 2] = [16, 8];
 /// Rounds at most until churn gives both sides the same dose twice.
 const MOST_WARM_UPS: u32 = 8;
 
@@ -147,9 +155,26 @@ struct Cell {
 }
 
 impl Cell {
-    /// Rounds that do not count, for planning.
-    fn warm_ups(&self) -> u32 {
-        if self.churn.is_some() { MOST_WARM_UPS / 2 } else { 1 }
+    /// How many times both sides are set up in a launch, and for how many rounds each time.
+    fn draws(&self, rounds: u32) -> (u32, u32) {
+        let rounds = rounds * self.times;
+        if self.churn.is_some() {
+            // Until doses agree takes as long as many rounds.
+            return (1, rounds);
+        }
+        // Whole sweeps, of whose parts the first is no round.
+        let of_sweep = u32::try_from(self.parts).unwrap_or(u32::MAX).saturating_sub(1).max(1);
+        let of_draw = of_sweep * (ROUNDS_A_DRAW / of_sweep).max(1);
+        // An even number of them: who is set up first in the one is second in the other.
+        let [of_cell, of_control] = MOST_DRAWS;
+        let most = if self.compared.role == Role::Cell { of_cell } else { of_control };
+        ((2 * rounds.div_ceil(2 * of_draw)).min(most), of_draw)
+    }
+    /// How long it takes in a launch.
+    fn takes(&self, rounds: u32) -> Duration {
+        let (draws, of_draw) = self.draws(rounds);
+        let warm_ups = if self.churn.is_some() { MOST_WARM_UPS / 2 } else { 1 };
+        self.set_up * draws + self.round * ((of_draw + warm_ups) * draws)
     }
     /// Old and new side of the comparison, and what the new one does more.
     fn who(&self) -> (Who, Who, u64) {
@@ -252,25 +277,29 @@ impl Bench<'_> {
         let mut again = verdict::to_confirm(&recording);
         again.extend(&controls);
         let left = self.plan.budget.saturating_sub(began.elapsed());
-        // Where fewer are looked at again than was planned for, or all of it took less time, there are more rounds: how many
-        // does not depend on what they will say.
-        let rounds = confirm_rounds(&cells, &again, rule.confirm_launches, left)
-            .clamp(FEWEST_ROUNDS, Rule::default().confirm_rounds);
-        recording.rule.confirm_rounds = rounds;
-        if rounds < rule.confirm_rounds {
-            let why = if again.len() as u64 > planned {
-                format!("{} cells are looked at again, more than", again.len() - controls.len())
-            } else {
-                "the first stage took longer than".to_owned()
-            };
-            let instead = rule.confirm_rounds;
+        // How many launches and rounds there are depends on the scatter of the first launches and on the time that is left, not
+        // on what anybody says in them.
+        let plan = Again::plan(&recording, &cells, &again, self.plan.layouts.len() as u32, left);
+        recording.rule.confirm_rounds = plan.rounds;
+        if plan.rounds < rule.confirm_rounds {
             notes.push(format!(
-                "{why} the budget was planned for: {rounds} rounds a launch instead of {instead}"
+                "cells looked at again: {}, in {} to {} launches, {} rounds a launch instead of {}",
+                again.len() - controls.len(),
+                rule.confirm_launches,
+                plan.most_launches(),
+                plan.rounds,
+                rule.confirm_rounds
             ));
         }
+        let all = self.steps + plan.launches.iter().map(|(_, launches)| u64::from(*launches)).sum::<u64>();
+        self.progress.finish();
+        self.progress = Progress::resumed(all, began.elapsed(), Some(left));
         let confirming = Instant::now();
-        for _ in 0..rule.confirm_launches {
-            let Some(launch) = self.rounds(&cells, Stage::Confirm, &again, rounds)? else { return Ok(None) };
+        for nth in 0..plan.most_launches() {
+            let who = plan.of_launch(nth);
+            let Some(launch) = self.rounds(&cells, Stage::Confirm, &who, plan.rounds)? else {
+                return Ok(None);
+            };
             recording.launches.push(launch);
         }
         self.spent.confirming_s = confirming.elapsed().as_secs_f64();
@@ -278,28 +307,39 @@ impl Bench<'_> {
     }
 
     /// Fresh processes, started in an order of their own.
+    ///
+    /// What lies where decides what collides in the caches, by a few per cent for as long as a process lives: all of a launch
+    /// have the same addresses, and the next launch has others.
     fn launch(&mut self) -> Result<Sides> {
         let began = Instant::now();
+        let stack = (self.rng.next() % PAGE_SIZE) as usize;
         let Plan { old, new, patience, .. } = self.plan;
         let copy = Program { name: "copy", exe: self.plan.copy.clone(), args: new.args.clone() };
         let old_first = self.rng.next() & 1 == 0;
-        let first = Side::start(if old_first { old } else { new }, *patience)?;
-        let second = Side::start(if old_first { new } else { old }, *patience)?;
-        let copy = Side::start(&copy, *patience)?;
+        let first = Side::start(if old_first { old } else { new }, stack, *patience)?;
+        let second = Side::start(if old_first { new } else { old }, stack, *patience)?;
+        let copy = Side::start(&copy, stack, *patience)?;
         let (old, new) = if old_first { (first, second) } else { (second, first) };
         self.spent.setting_up_s += began.elapsed().as_secs_f64();
         Ok(Sides { old, new, copy })
     }
 
-    /// Puts the layout of the next launch where the programs are: the paths stay the same.
+    /// Puts the programs of the next launch where they are started from, as files that nobody ran before: where in memory
+    /// the system keeps a program decides how it gets along with the caches, for as long as it keeps it. With layouts, each
+    /// launch has its own.
     fn lay_out(&mut self) -> Result<()> {
-        let Some([old, new]) = self.plan.layouts.get(self.launches) else { return Ok(()) };
-        self.launches += 1;
-        for (from, to) in [(old, &self.plan.old.exe), (new, &self.plan.new.exe), (new, &self.plan.copy)] {
-            // A new file: the old one may still be mapped.
-            let replaced = fs::remove_file(to).and_then(|()| fs::copy(from, to));
-            replaced.with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+        let Plan { old, new, copy, layouts, .. } = self.plan;
+        let [from_old, from_new] =
+            layouts.get(self.launches).map_or([&old.exe, &new.exe], |[old, new]| [old, new]);
+        let mut files = [(from_old, &old.exe), (from_new, &new.exe), (from_new, copy)];
+        self.rng.shuffle(&mut files);
+        for (from, to) in files {
+            let fresh = to.with_extension("fresh");
+            fs::copy(from, &fresh)
+                .and_then(|_| fs::rename(&fresh, to))
+                .with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
         }
+        self.launches += 1;
         Ok(())
     }
 
@@ -320,40 +360,6 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn prepare(&self, sides: &mut Sides, who: Who, extra: u64, id: &str) -> Result<Prepared, Failure> {
-        sides.side(who).ask(&format!("prepare {} {extra} {id}", self.plan.seed))
-    }
-
-    /// A block of whole sweeps, and what of it is compared.
-    fn run(&mut self, sides: &mut Sides, who: Who, cell: &Cell, sweeps: u32) -> Result<(Ran, u64)> {
-        let verb = match cell.compared.metric {
-            Metric::Block => "run",
-            Metric::P99 => "tail",
-        };
-        self.ask(sides, who, cell, &format!("{verb} {sweeps}"))
-    }
-
-    /// A block that is a part of a sweep.
-    fn part(&mut self, sides: &mut Sides, who: Who, cell: &Cell, part: u64) -> Result<(Ran, u64)> {
-        self.ask(sides, who, cell, &format!("part {part} {}", cell.parts))
-    }
-
-    fn ask(&mut self, sides: &mut Sides, who: Who, cell: &Cell, request: &str) -> Result<(Ran, u64)> {
-        let asked: Result<Ran, Failure> = sides.side(who).ask(request);
-        let ran = asked.map_err(|e| anyhow::Error::from(e).context(cell.compared.id.clone()))?;
-        if ran.ns == 0 {
-            bail!("{}: a side says that `{request}` took 0 ns", cell.compared.id);
-        }
-        self.spent.in_blocks_s += ran.ns as f64 / 1e9;
-        let ns = match cell.compared.metric {
-            Metric::Block => ran.ns,
-            Metric::P99 => ran.tail.filter(|t| t.p99_ns > 0).map(|t| t.p99_ns).with_context(|| {
-                format!("{}: a side timed no operations when asked to `{request}`", cell.compared.id)
-            })?,
-        };
-        Ok((ran, ns))
-    }
-
     /// One launch: each of `who` with its rounds.
     fn rounds(&mut self, cells: &[Cell], stage: Stage, who: &[usize], rounds: u32) -> Result<Option<Launch>> {
         self.lay_out()?;
@@ -369,92 +375,9 @@ impl Bench<'_> {
             let cell = &cells[comparison];
             self.progress.step(self.steps, &cell.compared.id);
             self.steps += 1;
-            launch.series.push(self.series(&mut sides, cell, comparison, rounds * cell.times)?);
+            launch.series.push(self.series(&mut sides, cell, comparison, rounds)?);
         }
         Ok(Some(launch))
-    }
-
-    /// Rounds that do not count. What processes do for the first time is other work; events of churn, which then touch
-    /// memory that the host never gave before, come late: half of the first rounds got other doses, and one of ten after
-    /// some rounds.
-    ///
-    /// Who touches memory for the first time decides who gets which, and some is faster for as long as it is had: by the
-    /// toss of a coin, as everything.
-    fn warm_up(&mut self, sides: &mut Sides, cell: &Cell, both: [Who; 2]) -> Result<()> {
-        let mut agreed = 0;
-        for _ in 0..if cell.churn.is_some() { MOST_WARM_UPS } else { 1 } {
-            let (first, _) = self.run(sides, both[0], cell, cell.compared.sweeps)?;
-            let (second, _) = self.run(sides, both[1], cell, cell.compared.sweeps)?;
-            agreed = if has_other_dose(cell, &first, &second) { 0 } else { agreed + 1 };
-            if agreed == 2 {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Tables on both sides, in an order by the toss of a coin, which is returned.
-    fn set_up(&mut self, sides: &mut Sides, cell: &Cell) -> Result<[Who; 2]> {
-        let began = Instant::now();
-        let (old, new, extra) = cell.who();
-        let mut both = [(old, 0), (new, extra)];
-        self.rng.shuffle(&mut both);
-        for (who, extra) in both {
-            let prepared = self.prepare(sides, who, extra, &cell.compared.id);
-            prepared.map_err(|e| anyhow::Error::from(e).context(cell.compared.id.clone()))?;
-        }
-        self.spent.setting_up_s += began.elapsed().as_secs_f64();
-        let both = both.map(|(who, _)| who);
-        self.warm_up(sides, cell, both)?;
-        Ok(both)
-    }
-
-    fn series(&mut self, sides: &mut Sides, cell: &Cell, comparison: usize, rounds: u32) -> Result<Series> {
-        let (old, new, _) = cell.who();
-        let sweeps = cell.compared.sweeps;
-        let mut series = Series { comparison, ..Series::default() };
-        let mut put_back = self.set_up(sides, cell)?;
-        let mut old_first = false;
-        let (mut part, mut nr_sweeps) = (0, 0);
-        // What was void is made up for, up to half as many rounds again: otherwise a launch with a bad moment says nothing.
-        for round in 0..rounds + rounds / 2 {
-            if round - series.void.len() as u32 >= rounds {
-                break;
-            }
-            if cell.parts > 0 && part % cell.parts == 0 {
-                nr_sweeps += 1;
-                if nr_sweeps % SWEEPS_A_DRAW == 0 {
-                    put_back = self.set_up(sides, cell)?;
-                }
-                // Whose tables were put back last has more of them in the caches: by turns.
-                put_back.swap(0, 1);
-                for who in put_back {
-                    self.part(sides, who, cell, 0)?;
-                }
-                part = 1;
-            }
-            // ABBA or BAAB: a coin for the first of two rounds, the mirror image for the second.
-            old_first = if round % 2 == 0 { self.rng.next() & 1 == 0 } else { !old_first };
-            let ticks = stolen::ticks(&self.walker_cpus);
-            let (first, second) = if old_first { (old, new) } else { (new, old) };
-            let mut block = |who| match cell.parts {
-                0 => self.run(sides, who, cell, sweeps),
-                _ => self.part(sides, who, cell, part),
-            };
-            let (first, first_ns) = block(first)?;
-            let (second, second_ns) = block(second)?;
-            part += 1;
-            let was_stolen =
-                ticks.zip(stolen::ticks(&self.walker_cpus)).is_some_and(|(before, after)| after > before);
-            let lost = |r: &Ran| r.switches.is_some_and(|n| n > 0);
-            if was_stolen || lost(&first) || lost(&second) || has_other_dose(cell, &first, &second) {
-                series.void.push(round);
-            }
-            let (old_ns, new_ns) = if old_first { (first_ns, second_ns) } else { (second_ns, first_ns) };
-            series.old_ns.push(old_ns);
-            series.new_ns.push(new_ns);
-        }
-        Ok(series)
     }
 }
 
@@ -463,15 +386,4 @@ fn describe(name: &str, side: &Side) -> String {
     let dirty = if hello.dirty == "true" { ", changed" } else { "" };
     let commit = &hello.commit[..hello.commit.len().min(12)];
     format!("{name}: commit {commit}{dirty}, {}, {}", hello.rustc, hello.profile)
-}
-
-/// Whether churn beside the two blocks was not the same.
-fn has_other_dose(cell: &Cell, first: &Ran, second: &Ran) -> bool {
-    let Some(spec) = &cell.churn else { return false };
-    let tally = |churn: &Option<Churned>| {
-        let Churned { ns, events, tables } = (*churn)?;
-        Some(Tally { ns, events, tables, ..Tally::default() })
-    };
-    let (Some(a), Some(b)) = (tally(&first.churn), tally(&second.churn)) else { return true };
-    doses_differ(spec, &[a, b], DOSE_TOLERANCE)
 }

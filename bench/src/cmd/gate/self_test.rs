@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 
+use super::paired::CONTROLS;
 use super::paired::TooSmall;
 use super::planted::Planted;
 use crate::gate::rounds::{Recording, Role};
@@ -68,7 +69,7 @@ impl Kept {
                 .with_context(|| format!("{}, line {}: expected a run of --self-test", name(), i + 1))?;
             run.recording.check().with_context(|| format!("{}, line {}", name(), i + 1))?;
             let mut others: Vec<&String> = run.recording.comparisons.iter().map(|c| &c.id).collect();
-            others.retain(|id| !cells.contains(id) && **id != super::paired::CONTROL);
+            others.retain(|id| !cells.contains(id) && !CONTROLS.contains(&id.as_str()));
             if run.budget_s != budget_s || !others.is_empty() {
                 bail!(
                     "{}, line {}: a run with --budget {}{}; expected the budget and the cells of this one, or another file",

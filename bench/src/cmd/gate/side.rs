@@ -70,24 +70,27 @@ impl fmt::Debug for Side {
 }
 
 impl Side {
-    /// Starts the program and waits until it says who it is.
+    /// Starts the program, its stack `stack` bytes further down, and waits until it says who it is. Programs that are
+    /// started with the same number have the same addresses.
     ///
     /// # Errors
     /// It cannot be started, says something else, or speaks another protocol.
-    pub(super) fn start(program: &Program, patience: Duration) -> Result<Side> {
+    pub(super) fn start(program: &Program, stack: usize, patience: Duration) -> Result<Side> {
         let said = tempfile::tempfile().context("a file for what a side says on standard error")?;
         let mut command = Command::new(&program.exe);
         command
             .arg("serve")
             .args(&program.args)
-            // Its length moves the stack; the same one for everybody.
+            // Its length moves the stack.
             .env_clear()
+            .env("WALKBENCH_STACK", "x".repeat(stack))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(said.try_clone().context("a file for what a side says")?)
             // Ctrl-C is the gate's to handle.
             .process_group(0);
         process::dies_with_this_thread(&mut command);
+        process::has_fixed_addresses(&mut command);
         let exe = program.exe.display();
         let mut child = command.spawn().with_context(|| {
             format!("{}: cannot start {exe}; expected an executable walkbench", program.name)
@@ -114,6 +117,7 @@ impl Side {
             flags: String::new(),
             commit: String::new(),
             dirty: String::new(),
+            forgets: false,
         };
         let mut side = Side { program: program.clone(), child, stdin, lines, said, patience, hello: nobody };
         side.hello = side.hear_hello()?;

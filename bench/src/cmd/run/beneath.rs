@@ -39,6 +39,9 @@ pub(super) fn beneath(
     } else if fewest < run.settings.launches {
         launches += &format!(", the time was over; --resume {} adds the others", job.folder.path().display());
     }
+    if run.settings.layouts.is_some() {
+        launches += "; each another link, its functions in an order of its own";
+    }
     let mut text = String::new();
     text += &line(
         "ns/page",

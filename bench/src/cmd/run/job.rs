@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,6 +18,8 @@ use crate::measure::machine::{Build, Machine};
 use crate::measure::matrix::Group;
 use crate::record::{self, Failure, Folder, Line, Reader, Run, SCHEMA, Settings, Skip, State};
 use crate::selection::{ALL, Selection, spelled_out};
+use crate::sources::layouts::{self, Links};
+use crate::sources::scratch::Scratch;
 use crate::stats::LEAST_LAUNCHES;
 
 /// See the module.
@@ -32,8 +34,13 @@ pub(super) struct Job {
     pub(super) selection: Selection,
     reader: Reader,
     groups: Vec<Group>,
+    /// With `--layouts`, the program of each launch.
+    links: Vec<PathBuf>,
     began: Instant,
 }
+
+/// Orders of functions that one seed of `--layouts` has, so that no two seeds share one.
+const LINKS_A_SEED: u32 = 1000;
 
 impl Job {
     /// A new run.
@@ -45,6 +52,8 @@ impl Job {
         let questions = asked(args);
         let selection = Selection::new(args.filter.as_ref(), &questions)?;
         let groups = sharded(selection.groups(profile)?, args.shard)?;
+        let launches = args.launches.unwrap_or(args.profile.launches());
+        let links = links(args.layouts, launches)?;
         let machine = Machine::read();
         let started =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?;
@@ -68,7 +77,8 @@ impl Job {
                 questions,
                 shard: args.shard,
                 control: args.control,
-                launches: args.launches.unwrap_or(args.profile.launches()),
+                layouts: args.layouts,
+                launches,
                 budget_ms: budget.map(|b| b.as_millis() as u64),
                 host_huge_pages: true,
             },
@@ -84,7 +94,7 @@ impl Job {
             return Err(e);
         }
         let reader = Reader::new(folder.path(), &run);
-        Ok(Job { folder, run, lines: Vec::new(), selection, reader, groups, began: Instant::now() })
+        Ok(Job { folder, run, lines: Vec::new(), selection, reader, groups, links, began: Instant::now() })
     }
 
     /// Goes on with a run that ended early: what its launches wrote stays, a line that a kill tore goes.
@@ -132,7 +142,9 @@ impl Job {
         if groups.iter().map(Group::id).ne(run.groups.iter().cloned()) {
             bail!("{}: plans other groups than this program: it cannot go on", path.display());
         }
-        let mut job = Job { folder, run, lines, selection, reader, groups, began: Instant::now() };
+        let links = links(run.settings.layouts, run.settings.launches)?;
+        let began = Instant::now();
+        let mut job = Job { folder, run, lines, selection, reader, groups, links, began };
         let [fewest, _] = job.launches_done();
         if job.run.state != State::Complete || fewest < job.run.settings.launches {
             // What was made of fewer lines is not what the folder says while more are written.
@@ -237,8 +249,10 @@ impl Job {
     /// One launch, to its end.
     fn launch(&mut self, order: &Order) -> Result<()> {
         let orders = serde_json::to_vec(order).context("orders as JSON")?;
-        // The program that runs, also where its file was replaced meanwhile.
-        let mut child = Command::new("/proc/self/exe")
+        // The program that runs, also where its file was replaced meanwhile; or the launch's own link of it.
+        let this = Path::new("/proc/self/exe");
+        let link = self.links.iter().cycle().nth(order.launch as usize);
+        let mut child = Command::new(link.map_or(this, PathBuf::as_path))
             .arg("launch")
             .stdin(Stdio::piped())
             .stdout(self.folder.samples()?)
@@ -307,4 +321,15 @@ fn asked(args: &RunArgs) -> Vec<String> {
         return spelled_out(&args.questions);
     }
     spelled_out(&[ALL.to_owned()])
+}
+
+/// A link of this program for each launch, where there shall be such; see [`layouts`]. None also after Ctrl-C, which ends
+/// the run before its first launch.
+///
+/// # Errors
+/// The tree around is not what this program was built from, or does not build.
+fn links(layouts: Option<u32>, launches: u32) -> Result<Vec<PathBuf>> {
+    let Some(seed) = layouts else { return Ok(Vec::new()) };
+    let links = Links { nr: launches, seed: seed * LINKS_A_SEED };
+    Ok(layouts::link_this(links, &mut Scratch::new()?)?.unwrap_or_default())
 }

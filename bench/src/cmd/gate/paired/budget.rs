@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::{Bench, Cell};
-use crate::gate::rounds::{LEAST_ROUNDS, Role, Rule};
+use crate::gate::rounds::{LEAST_ROUNDS, MOST_LAUNCHES, Recording, Role, Rule};
+use crate::gate::verdict;
 
 /// The share of the cells that is looked at again, for planning: a tenth seems slower or faster by chance.
 const AGAIN: f64 = 0.2;
@@ -15,7 +16,7 @@ const AGAIN_AT_LEAST: f64 = 4.0;
 /// How rules get smaller where there is little time: launches to screen and to confirm.
 const SMALLER: [(u32, u32); 3] = [(8, 14), (6, 10), (5, 8)];
 /// Rounds a launch at least.
-pub(super) const FEWEST_ROUNDS: u32 = 4;
+const FEWEST_ROUNDS: u32 = 4;
 const _: () = assert!(FEWEST_ROUNDS >= LEAST_ROUNDS);
 
 /// No verdict fits into the budget: nothing was measured.
@@ -107,7 +108,7 @@ fn takes(cells: &[Cell], rule: &Rule) -> Duration {
     let of =
         |role_is_cell: bool| cells.iter().filter(move |c| (c.compared.role == Role::Cell) == role_is_cell);
     let launch = |cells: &mut dyn Iterator<Item = &Cell>, rounds: u32| -> Duration {
-        cells.map(|c| c.set_up + c.round * (rounds * c.times + c.warm_ups())).sum()
+        cells.map(|c| c.takes(rounds)).sum()
     };
     let screen = launch(&mut of(true), rule.screen_rounds) * rule.screen_launches;
     let again = launch(&mut of(true), rule.confirm_rounds).mul_f64(again(of(true).count()));
@@ -115,11 +116,61 @@ fn takes(cells: &[Cell], rule: &Rule) -> Duration {
     screen + (again + controls) * rule.confirm_launches
 }
 
-/// Rounds that fit into `left`.
-pub(super) fn confirm_rounds(cells: &[Cell], who: &[usize], launches: u32, left: Duration) -> u32 {
-    let set_up: Duration =
-        who.iter().map(|c| cells[*c].set_up + cells[*c].round * cells[*c].warm_ups()).sum();
-    let round: Duration = who.iter().map(|c| cells[*c].round * cells[*c].times).sum();
-    let left = left.saturating_sub(set_up * launches).as_secs_f64();
-    (left / (round * launches).as_secs_f64().max(1e-9)) as u32
+/// What is looked at again, and how often.
+pub(super) struct Again {
+    /// Comparisons, each with the number of launches that it takes part in.
+    pub(super) launches: Vec<(usize, u32)>,
+    /// Rounds of each.
+    pub(super) rounds: u32,
+}
+
+impl Again {
+    /// What fits into `left`: the launches that noisy cells want, as long as half the rounds of a screening launch are left to
+    /// all. Launches come first, since it is from launch to launch that these cells scatter, by the memory they get.
+    pub(super) fn plan(
+        recording: &Recording,
+        cells: &[Cell],
+        who: &[usize],
+        layouts: u32,
+        left: Duration,
+    ) -> Again {
+        let rule = &recording.rule;
+        let base = rule.confirm_launches;
+        let mut plan = Again { launches: who.iter().map(|c| (*c, base)).collect(), rounds: 0 };
+        plan.rounds = plan.fits(cells, left);
+        // Every launch takes a layout that no other had.
+        let most = if layouts > 0 { layouts - rule.screen_launches } else { MOST_LAUNCHES };
+        for most in (base + 1..=most).rev() {
+            let wants = |c: usize| match cells[c].compared.role {
+                Role::Cell => verdict::launches_wanted(recording, c, most).max(base),
+                Role::Null | Role::Planted => base,
+            };
+            let more = Again { launches: who.iter().map(|c| (*c, wants(*c))).collect(), rounds: 0 };
+            let rounds = more.fits(cells, left);
+            if rounds >= rule.screen_rounds.div_ceil(2).max(FEWEST_ROUNDS) {
+                plan = Again { rounds, ..more };
+                break;
+            }
+        }
+        plan.rounds = plan.rounds.clamp(FEWEST_ROUNDS, Rule::default().confirm_rounds);
+        plan
+    }
+
+    /// Rounds that fit into `left`; 0 if none.
+    fn fits(&self, cells: &[Cell], left: Duration) -> u32 {
+        let takes = |rounds: u32| -> Duration {
+            self.launches.iter().map(|(c, launches)| cells[*c].takes(rounds) * *launches).sum()
+        };
+        (1..=Rule::default().confirm_rounds).rev().find(|rounds| takes(*rounds) <= left).unwrap_or(0)
+    }
+
+    /// Launches of the comparison with the most.
+    pub(super) fn most_launches(&self) -> u32 {
+        self.launches.iter().map(|(_, launches)| *launches).max().unwrap_or(0)
+    }
+
+    /// Who takes part in a launch, from 0.
+    pub(super) fn of_launch(&self, nth: u32) -> Vec<usize> {
+        self.launches.iter().filter(|(_, launches)| nth < *launches).map(|(c, _)| *c).collect()
+    }
 }

@@ -1,10 +1,4 @@
-//! Building a side with cargo, and linking it in several orders.
-//!
-//! Where a function starts decides how its loops lie in cache lines and in what the decoder keeps, and any change moves all
-//! functions behind it: a few per cent in either direction that are no property of the change. With `--layouts` the linker
-//! lays out the functions of either side in another order for every launch, so that this luck is drawn anew and shows as
-//! noise between launches. Only the link is repeated: cargo is given a linker that links again and again what it is asked
-//! for once.
+//! Building this program with cargo, from these sources or from those of another commit; what was built is kept.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::layouts::Links;
 use super::scratch::Scratch;
 use crate::interrupt;
 use crate::measure::machine::{self, Build};
@@ -26,7 +21,7 @@ const LAST_LINES: usize = 15;
 /// Builds are kept here, by what they were built from and how, so that the second gate against the same commit starts
 /// measuring at once.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     folder: PathBuf,
     // Two gates at once: the second one waits and finds what the first one built. The folder itself is the lock, so that
     // no lock file is left behind; the kernel lets go of it when the process ends.
@@ -38,7 +33,7 @@ impl Kept {
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub(super) fn of(root: &Path) -> Result<Kept> {
+    pub(crate) fn of(root: &Path) -> Result<Kept> {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
         let folder = target.join("gate");
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -47,57 +42,21 @@ impl Kept {
         Ok(Kept { folder, _lock: lock })
     }
     /// The folder.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
     /// Where what was built of `source` with this compiler and these flags is, or goes.
-    pub(super) fn place(&self, source: &str) -> PathBuf {
-        let Build { rustc, profile, flags, .. } = Build::this();
+    pub(crate) fn place(&self, source: &str) -> PathBuf {
+        let Build { rustc, profile, flags, .. } = Build::without_hash();
         let how = [rustc, profile, flags].join("\n");
         self.folder.join(format!("{source}-{}", machine::hash(how.as_bytes())))
-    }
-}
-
-/// Links of one program with its functions in other orders.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Links {
-    /// How many.
-    pub(super) nr: u32,
-    /// Of the first; the next ones have the next ones.
-    pub(super) seed: u32,
-}
-
-impl Links {
-    /// A linker for cargo: links everything `nr` times in other orders into `folder`, and then as it was asked to.
-    fn script(self) -> String {
-        let Links { nr, seed } = self;
-        format!(
-            "#!/bin/sh\n\
-             out= next=\n\
-             for a in \"$@\"; do\n\
-             \x20   if [ -n \"$next\" ]; then out=$a next=; fi\n\
-             \x20   if [ \"$a\" = -o ]; then next=1; fi\n\
-             done\n\
-             if [ -z \"$out\" ]; then echo 'no -o FILE among the arguments' >&2; exit 1; fi\n\
-             n=0\n\
-             while [ $n -lt {nr} ]; do\n\
-             \x20   cc \"$@\" -Wl,--strip-debug \"-Wl,--shuffle-sections=.text*=$((n + {seed}))\" || exit\n\
-             \x20   cp \"$out\" \"$WALKBENCH_LINKS/$n\" || exit\n\
-             \x20   n=$((n + 1))\n\
-             done\n\
-             exec cc \"$@\"\n"
-        )
-    }
-    /// The files in a folder.
-    pub(super) fn files(self, folder: &Path) -> Vec<PathBuf> {
-        (0..self.nr).map(|n| folder.join(n.to_string())).collect()
     }
 }
 
 /// Whose sources. Cargo tells old from new by their times alone: what it built of two trees must never lie in one place. A
 /// worktree is always newer than what was built before it.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Whose {
+pub(crate) enum Whose {
     /// A baseline's, in a worktree.
     Baseline,
     /// Those around.
@@ -109,7 +68,7 @@ pub(super) enum Whose {
 ///
 /// # Errors
 /// It does not build: what cargo said.
-pub(super) fn build(
+pub(crate) fn build(
     kept: &Kept,
     (whose, tree): (Whose, &Path),
     to: &Path,
@@ -117,7 +76,7 @@ pub(super) fn build(
     what: &str,
     scratch: &mut Scratch,
 ) -> Result<bool> {
-    let this = Build::this();
+    let this = Build::without_hash();
     let is_release = this.profile.starts_with("release");
     let output = kept.folder.join(match whose {
         Whose::Baseline => "build",
@@ -208,39 +167,4 @@ fn wait_for(mut cargo: Command, scratch: &mut Scratch) -> Result<Option<(std::pr
     };
     scratch.builds(None);
     Ok(Some((status, reader.join().unwrap_or_default())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_linker_links_in_every_order_and_then_as_it_was_asked_to() {
-        let place = tempfile::tempdir().unwrap();
-        let executable = |name: &str, text: &str| {
-            let path = place.path().join(name);
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-            path
-        };
-        // A compiler driver that writes its last argument to the file behind -o.
-        executable("cc", "#!/bin/sh\nfor a in \"$@\"; do last=$a; done\necho \"$last\" > program\n");
-        let links = Links { nr: 3, seed: 7 };
-        let linker = executable("linker", &links.script());
-        let path = format!("{}:{}", place.path().display(), std::env::var("PATH").unwrap());
-        let run = |args: &[&str]| {
-            let mut command = Command::new(&linker);
-            command.args(args).current_dir(&place).env("PATH", &path).env("WALKBENCH_LINKS", place.path());
-            command.output().unwrap()
-        };
-        assert!(run(&["a.o", "-o", "program", "-pie"]).status.success());
-        let said = |file: &Path| fs::read_to_string(file).unwrap().trim_end().to_owned();
-        let orders: Vec<String> = links.files(place.path()).iter().map(|f| said(f)).collect();
-        assert_eq!(orders, [7, 8, 9].map(|seed| format!("-Wl,--shuffle-sections=.text*={seed}")));
-        assert_eq!(said(&place.path().join("program")), "-pie");
-        let wrong = run(&["a.o"]);
-        assert!(!wrong.status.success() && !wrong.stderr.is_empty());
-        executable("cc", "#!/bin/sh\nexit 3\n");
-        assert_eq!(run(&["a.o", "-o", "program"]).status.code(), Some(3), "what the linker says is said on");
-    }
 }

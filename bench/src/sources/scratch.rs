@@ -1,6 +1,6 @@
-//! A folder of the gate's own, and what is built in it, gone when the gate is gone, however that ended.
+//! A folder of this process's own, and what is built in it, gone when the process is, however that ended.
 //!
-//! A second process, the janitor, waits for the end of its standard input, which is when the gate closes it or dies; then
+//! A second process, the janitor, waits for the end of its standard input, which is when this process closes it or dies; then
 //! it kills the build that may still run, takes the worktree out of the repository, and removes the folder.
 
 use std::fs;
@@ -15,7 +15,7 @@ use clap::Args;
 use crate::os::process;
 
 /// What the folder's name begins with: a janitor removes no other.
-const PREFIX: &str = "walkbench-gate-";
+const PREFIX: &str = "walkbench-scratch-";
 
 /// Where the baseline's sources lie in the folder.
 const WORKTREE: &str = "tree";
@@ -29,7 +29,7 @@ pub(crate) struct JanitorArgs {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     path: PathBuf,
     janitor: Option<Child>,
 }
@@ -39,7 +39,7 @@ impl Scratch {
     ///
     /// # Errors
     /// When either is refused.
-    pub(super) fn new() -> Result<Scratch> {
+    pub(crate) fn new() -> Result<Scratch> {
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().context("a temporary folder")?;
         let janitor = Command::new("/proc/self/exe")
             .arg("janitor")
@@ -47,23 +47,23 @@ impl Scratch {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // What kills the gate's group leaves it alone.
+            // What kills this process's group leaves it alone.
             .process_group(0)
             .spawn()
             .context("starting the process that tidies up")?;
         Ok(Scratch { path: folder.keep(), janitor: Some(janitor) })
     }
     /// The folder.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
     /// Where the worktree of `repository` goes; from now on the janitor takes it out.
-    pub(super) fn worktree(&mut self, repository: &Path) -> PathBuf {
+    pub(crate) fn worktree(&mut self, repository: &Path) -> PathBuf {
         self.tell(&format!("repository {}", repository.display()));
         self.path.join(WORKTREE)
     }
-    /// A process group that must not survive the gate; none any more once it was waited for.
-    pub(super) fn builds(&mut self, group: Option<u32>) {
+    /// A process group that must not survive this process; none any more once it was waited for.
+    pub(crate) fn builds(&mut self, group: Option<u32>) {
         self.tell(&format!("group {}", group.unwrap_or(0)));
     }
     fn tell(&mut self, what: &str) {
@@ -88,10 +88,10 @@ impl Drop for Scratch {
 /// The janitor.
 ///
 /// # Errors
-/// A folder that is not a gate's.
+/// A folder that is none of ours.
 pub(crate) fn tidy_up(args: &JanitorArgs) -> Result<ExitCode> {
     if !args.folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) {
-        bail!("{}: expected a folder {PREFIX}..., which `walkbench gate` makes", args.folder.display());
+        bail!("{}: expected a folder {PREFIX}..., which walkbench makes itself", args.folder.display());
     }
     let (mut group, mut repository) = (0, None);
     for line in io::stdin().lock().lines().map_while(Result::ok) {

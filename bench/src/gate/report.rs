@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rounds::{Metric, Recording, Role, Stage};
 use super::verdict::{Decided, Decision, State, Verdict};
+use crate::questions::{CellId, Coordinate};
 use crate::tables;
 
 /// What a reader needs beside the verdict.
@@ -125,15 +126,15 @@ fn controls(decision: &Decision) -> String {
         match &of[..] {
             [] => vec![format!("{name}: not measured")],
             [d] => vec![one(name, d)],
-            _ => of.iter().map(|d| one(&format!("{name} ({})", request(&d.id)), d)).collect(),
+            _ => of.iter().map(|d| one(&format!("{name} ({})", request(d)), d)).collect(),
         }
     };
     [all(Role::Null, "a copy of itself"), all(Role::Planted, "3 % more work")].concat().join("; ")
 }
 
-/// What a cell asks for.
-fn request(id: &str) -> &str {
-    id.split('/').nth(1).unwrap_or(id)
+/// What its cell asks for.
+fn request(d: &Decided) -> String {
+    CellId::parse(&d.id).map_or_else(|| d.id.clone(), |id| id.get(Coordinate::Request).to_owned())
 }
 
 /// Of the cells that are equal: the ones least surely so, and what could have been seen.

@@ -1,6 +1,6 @@
 //! What the paired tier measured, round by round: the format of `--format json` and of the recordings in the tests.
 //!
-//! A **comparison** is one cell, old against new; two more are controls. A **launch** is a fresh pair of processes. In
+//! A **comparison** is one cell, old against new; some more are controls. A **launch** is a fresh pair of processes. In
 //! it each comparison has rounds, a block of each side next to each other, and both sides are set up anew every few rounds;
 //! a round in which a side was disturbed is void for both. Times are whole blocks of equal work in nanoseconds.
 

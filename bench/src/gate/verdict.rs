@@ -4,9 +4,10 @@
 //!    ([`super::rounds::Series::value`]); rounds are never pooled over launches.
 //! 2. **Screen**: every cell, eight launches. Cells that seem slower or faster (Student's t over launches, one-sided
 //!    p < 0.10), and cells that these launches cannot show to be equal, are looked at again.
-//! 3. **Confirm**: those cells, on fresh launches, fourteen, and more of a cell that scattered much in the first. "At most 0.5 % slower" is tested for all of them together by flipping
-//!    the signs of whole launches ([`sign_flip_max_t_with_gaps`]), so that one false alarm anywhere is as rare as alpha. What was
-//!    chosen by looking at the first launches is judged by the second ones alone. Faster is the mirror image.
+//! 3. **Confirm**: those cells, on fresh launches, fourteen, and more of a cell that scattered much in the first. "At most
+//!    0.5 % slower" is tested for all of them together by flipping the signs of whole launches
+//!    ([`sign_flip_max_t_with_gaps`]), so that one false alarm anywhere is as rare as alpha. What was chosen by looking at
+//!    the first launches is judged by the second ones alone. Faster is the mirror image.
 //! 4. A cell is **equal**, better "not slower", if the upper end of its one-sided 95 % interval (Student's, over
 //!    launches) is below 2 %.
 //! 5. One launch in which the machine stood still must not decide: launches far from the others are moved closer, in the
@@ -24,7 +25,7 @@ mod simulation;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::rounds::{Launch, Metric, Recording, Role, Rule, Stage};
+use super::rounds::{Launch, MOST_LAUNCHES, Metric, Recording, Role, Rule, Stage};
 use crate::stats::{Alternative, Estimate, Sorted, estimate, sign_flip_max_t_with_gaps};
 
 /// How likely an effect of the size that is called the smallest detectable one is found.
@@ -213,17 +214,19 @@ pub(crate) fn to_confirm(recording: &Recording) -> Vec<usize> {
 }
 
 /// How many launches it takes to show, nineteen times out of twenty, that a cell which is not slower is less than 2 % slower;
-/// from the scatter of its screening launches, whatever they say of its time. `most` if more.
-pub(crate) fn launches_wanted(recording: &Recording, comparison: usize, most: u32) -> u32 {
+/// from the scatter of its screening launches, whatever they say of its time. [`MOST_LAUNCHES`] if more.
+pub(crate) fn launches_wanted(recording: &Recording, comparison: usize) -> u32 {
     let equal = log(recording.rule.bounds(recording.comparisons[comparison].metric).equal);
-    let Some(screened) = Mean::of(&values(recording, comparison, Stage::Screen)) else { return most };
+    let Some(screened) = Mean::of(&values(recording, comparison, Stage::Screen)) else {
+        return MOST_LAUNCHES;
+    };
     let sd = screened.error * (screened.freedom + 1.0).sqrt();
     let shows = |launches: &u32| {
         let n = f64::from(*launches);
         let mean = Mean { mean: 0.0, error: sd / n.sqrt(), freedom: n - 1.0 };
-        (mean.t(0.95) + mean.t(0.95)) * mean.error < equal
+        2.0 * mean.at_most() < equal
     };
-    (3..most).find(shows).unwrap_or(most)
+    (3..MOST_LAUNCHES).find(shows).unwrap_or(MOST_LAUNCHES)
 }
 
 /// Adjusted p of "slower" and "faster" for comparisons that are tested together; none where they have too few launches

@@ -5,10 +5,10 @@
 //! do the same number of sweeps, found once, on the slower side, so that one lasts about half a millisecond: what a
 //! neighbour does to the caches and to the other half of a core changes within milliseconds, and only what it did to both
 //! blocks of a round cancels out. Where tables are put back between sweeps, which takes as long as a sweep, a block is a
-//! part of one: the first part of each, behind the putting back, does not count. Both sides are set up anew every few rounds,
-//! who is first and who second by turns. What is looked at again
-//! ([`verdict::to_confirm`]) is decided once, after the screening launches; nothing is repeated until it pleases. With
-//! layouts, every launch has a link of either side that no other launch has.
+//! part of one: the first part of each, behind the putting back, does not count. Both sides are set up anew every few
+//! rounds, who is first and who second by turns. What is looked at again ([`verdict::to_confirm`]) is decided once, after the
+//! screening launches; nothing is repeated until it pleases. With layouts, every launch has a link of either side that no
+//! other launch has.
 
 mod budget;
 mod calibrate;
@@ -23,7 +23,7 @@ use regex::Regex;
 use serde::Serialize;
 use walker::addr::PAGE_SIZE;
 
-use super::side::{Program, Side};
+use super::side::{Failure, Program, Side};
 use crate::gate::rounds::{Compared, Launch, Recording, Role, SCHEMA, Stage};
 use crate::gate::verdict;
 use crate::interrupt;
@@ -31,6 +31,7 @@ use crate::measure::order::Rng;
 use crate::measure::visit::Seats;
 use crate::os::pinning;
 use crate::progress::Progress;
+use crate::sources::git;
 use budget::{Again, again};
 pub(super) use budget::{TooSmall, enough_layouts};
 
@@ -175,6 +176,10 @@ impl Cell {
         let (draws, of_draw) = self.draws(rounds);
         let warm_ups = if self.churn.is_some() { MOST_WARM_UPS / 2 } else { 1 };
         self.set_up * draws + self.round * ((of_draw + warm_ups) * draws)
+    }
+    /// What a side failed at.
+    fn failed(&self, e: Failure) -> anyhow::Error {
+        anyhow::Error::from(e).context(self.compared.id.clone())
     }
     /// Old and new side of the comparison, and what the new one does more.
     fn who(&self) -> (Who, Who, u64) {
@@ -384,6 +389,6 @@ impl Bench<'_> {
 fn describe(name: &str, side: &Side) -> String {
     let hello = &side.hello;
     let dirty = if hello.dirty == "true" { ", changed" } else { "" };
-    let commit = &hello.commit[..hello.commit.len().min(12)];
+    let commit = git::short(&hello.commit);
     format!("{name}: commit {commit}{dirty}, {}, {}", hello.rustc, hello.profile)
 }

@@ -142,11 +142,12 @@ impl Job {
         if groups.iter().map(Group::id).ne(run.groups.iter().cloned()) {
             bail!("{}: plans other groups than this program: it cannot go on", path.display());
         }
-        let links = links(run.settings.layouts, run.settings.launches)?;
-        let began = Instant::now();
-        let mut job = Job { folder, run, lines, selection, reader, groups, links, began };
+        let (none, began) = (Vec::new(), Instant::now());
+        let mut job = Job { folder, run, lines, selection, reader, groups, links: none, began };
         let [fewest, _] = job.launches_done();
         if job.run.state != State::Complete || fewest < job.run.settings.launches {
+            job.links = links(job.run.settings.layouts, job.run.settings.launches)?;
+            job.began = Instant::now();
             // What was made of fewer lines is not what the folder says while more are written.
             (job.run.state, job.run.cells) = (State::Running, Vec::new());
             job.folder.run(&job.run)?;

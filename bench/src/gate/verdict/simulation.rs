@@ -86,7 +86,7 @@ impl World {
             let launch = self.launch(&mut draw, &r, Stage::Screen, &everybody, rule.screen_rounds);
             r.launches.push(launch);
         }
-        let wanted = |c: usize| launches_wanted(&r, c, MOST_LAUNCHES).max(rule.confirm_launches);
+        let wanted = |c: usize| launches_wanted(&r, c).max(rule.confirm_launches);
         let mut again: Vec<(usize, u32)> = to_confirm(&r).into_iter().map(|c| (c, wanted(c))).collect();
         again.extend([self.cells, self.cells + 1].map(|control| (control, rule.confirm_launches)));
         for nth in 0..MOST_LAUNCHES {

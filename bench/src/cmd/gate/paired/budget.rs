@@ -136,23 +136,22 @@ impl Again {
     ) -> Again {
         let rule = &recording.rule;
         let base = rule.confirm_launches;
-        let mut plan = Again { launches: who.iter().map(|c| (*c, base)).collect(), rounds: 0 };
-        plan.rounds = plan.fits(cells, left);
+        let wanted = |c: usize| match cells[c].compared.role {
+            Role::Cell => verdict::launches_wanted(recording, c).max(base),
+            Role::Null | Role::Planted => base,
+        };
+        let wanted: Vec<(usize, u32)> = who.iter().map(|c| (*c, wanted(*c))).collect();
+        let of_most = |most: u32| Again {
+            launches: wanted.iter().map(|(c, n)| (*c, *n.min(&most))).collect(),
+            rounds: 0,
+        };
         // Every launch takes a layout that no other had.
-        let most = if layouts > 0 { layouts - rule.screen_launches } else { MOST_LAUNCHES };
-        for most in (base + 1..=most).rev() {
-            let wants = |c: usize| match cells[c].compared.role {
-                Role::Cell => verdict::launches_wanted(recording, c, most).max(base),
-                Role::Null | Role::Planted => base,
-            };
-            let more = Again { launches: who.iter().map(|c| (*c, wants(*c))).collect(), rounds: 0 };
-            let rounds = more.fits(cells, left);
-            if rounds >= rule.screen_rounds.div_ceil(2).max(FEWEST_ROUNDS) {
-                plan = Again { rounds, ..more };
-                break;
-            }
-        }
-        plan.rounds = plan.rounds.clamp(FEWEST_ROUNDS, Rule::default().confirm_rounds);
+        let most =
+            if layouts > 0 { MOST_LAUNCHES.min(layouts - rule.screen_launches) } else { MOST_LAUNCHES };
+        let half = rule.screen_rounds.div_ceil(2).max(FEWEST_ROUNDS);
+        let most = (base..=most).rev().find(|most| of_most(*most).fits(cells, left) >= half).unwrap_or(base);
+        let mut plan = of_most(most);
+        plan.rounds = plan.fits(cells, left).clamp(FEWEST_ROUNDS, Rule::default().confirm_rounds);
         plan
     }
 

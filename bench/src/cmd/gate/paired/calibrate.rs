@@ -69,7 +69,7 @@ impl Bench<'_> {
             cell.set_up = began.elapsed();
             self.spent.setting_up_s += cell.set_up.as_secs_f64();
             let ask = |sides: &mut Sides, who| -> Result<Answers> {
-                sides.side(who).ask("answers").map_err(|e| anyhow::Error::from(e).context(id.clone()))
+                sides.side(who).ask("answers").map_err(|e| cell.failed(e))
             };
             let answers = (ask(sides, old)?, ask(sides, new)?);
             if answers.0 != answers.1 || (before.calls, before.pages) != (prepared.calls, prepared.pages) {
@@ -79,8 +79,10 @@ impl Bench<'_> {
             let block_ns = self.block_length(sides, &mut cell, &prepared)?;
             // The first time takes memory that the system has to find first, the later ones what was given back.
             let again = Instant::now();
-            self.prepare(sides, old, 0, &id)?;
-            self.prepare(sides, new, 0, &id)?;
+            for who in [old, new] {
+                self.prepare(sides, who, 0, &id).map_err(|e| cell.failed(e))?;
+            }
+            self.spent.setting_up_s += again.elapsed().as_secs_f64();
             cell.set_up = cell.set_up.min(again.elapsed());
             let sweep_ns = block_ns / u64::from(cell.compared.sweeps);
             self.parts(sides, &mut cell, sweep_ns, before.parts.min(prepared.parts))?;

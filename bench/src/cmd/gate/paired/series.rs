@@ -43,8 +43,7 @@ impl Bench<'_> {
     }
 
     fn ask(&mut self, sides: &mut Sides, who: Who, cell: &Cell, request: &str) -> Result<(Ran, u64)> {
-        let asked: Result<Ran, Failure> = sides.side(who).ask(request);
-        let ran = asked.map_err(|e| anyhow::Error::from(e).context(cell.compared.id.clone()))?;
+        let ran: Ran = sides.side(who).ask(request).map_err(|e| cell.failed(e))?;
         if ran.ns == 0 {
             bail!("{}: a side says that `{request}` took 0 ns", cell.compared.id);
         }
@@ -78,17 +77,16 @@ impl Bench<'_> {
     /// what was given back last is given out first, they exchange it.
     fn set_up(&mut self, sides: &mut Sides, cell: &Cell, both: [Who; 2]) -> Result<()> {
         let began = Instant::now();
-        let failed = |e: Failure| anyhow::Error::from(e).context(cell.compared.id.clone());
         for who in both {
             let side = sides.side(who);
             if side.hello.forgets {
-                let _: Forgotten = side.ask("forget").map_err(failed)?;
+                let _: Forgotten = side.ask("forget").map_err(|e| cell.failed(e))?;
             }
         }
         let (_, new, extra) = cell.who();
         for who in both {
             let extra = if who == new { extra } else { 0 };
-            self.prepare(sides, who, extra, &cell.compared.id).map_err(failed)?;
+            self.prepare(sides, who, extra, &cell.compared.id).map_err(|e| cell.failed(e))?;
         }
         self.spent.setting_up_s += began.elapsed().as_secs_f64();
         self.warm_up(sides, cell, both)

@@ -8,6 +8,7 @@
 pub(crate) mod guest;
 mod observe;
 mod player;
+mod race;
 
 use std::io;
 

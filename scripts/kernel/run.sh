@@ -23,6 +23,7 @@ needs; each does only what was not done before (rm -r WORKDIR/a, b or qemu to do
   beside   the same, and the model on the host: a results folder for walkbench report -> WORKDIR/beside
   ab       the second kernel (--patch or --against), then both in turns               -> WORKDIR/ab, WORKDIR/ab.txt
   qemu-build  the same kernel for an emulated x86-64                                  -> WORKDIR/qemu/bzImage
+  smp-build   the same for two processors: for record --class races                   -> WORKDIR/smp/bzImage
   record   random scenarios, what that kernel answers to them, and what the model      -> WORKDIR/truth
   count    live in that kernel, and its own test_hmm, at 1 ns for every instruction    -> WORKDIR/count.json
 
@@ -34,7 +35,8 @@ options:
   --launches N    launches of live (6), or for ab guests of each kernel (12)
   --seed S        for record: which scenarios (1)
   --count N       for record: how many (1000)
-  --class NAME    for record: only of this class; dev (memory of a device), held and waits (in migration) are never among the others
+  --class NAME    for record: only of this class; dev (memory of a device), held and waits (in migration) and
+                  races (two processors) are never among the others
   --timeout S     a guest that takes longer is killed, its log is kept (900)
   --jobs N        compilers at once (all processors)
 
@@ -96,7 +98,7 @@ done
 [[ -z $PATCH || -z $AGAINST ]] || fail "--patch and --against: expected one of the two"
 for stage in "${STAGES[@]}"; do
     case $stage in
-    deps | build | payload | live | beside | ab | qemu-build | record | count) ;;
+    deps | build | payload | live | beside | ab | qemu-build | smp-build | record | count) ;;
     *) fail "$stage: no such stage; see --help" ;;
     esac
 done
@@ -175,7 +177,15 @@ made_of() {
 copy_sources() { tar cf - -C "$1" --exclude=./.git . | tar xf - -C "$2"; }
 
 # arch_of NAME: what WORKDIR/NAME is compiled for.
-arch_of() { [[ $1 == qemu ]] && echo x86 || echo um; }
+arch_of() { [[ $1 == qemu || $1 == smp ]] && echo x86 || echo um; }
+# configs_of NAME: the fragments that WORKDIR/NAME is configured by.
+configs_of() {
+    case $1 in
+    qemu) echo "$HERE/qemu.config" ;;
+    smp) echo "$HERE/qemu.config $HERE/smp.config" ;;
+    *) echo "$HERE/um.config" ;;
+    esac
+}
 # tree_of NAME FROM: sources into WORKDIR/NAME/tree, whole or not at all; what changed in FROM since then too.
 tree_of() {
     local to=$W/$1/tree from=$2
@@ -215,23 +225,23 @@ update() {
 # kernel_of NAME IMAGE: configures and compiles WORKDIR/NAME/tree; IMAGE is what comes out of it. make itself knows what is
 # left to do.
 kernel_of() {
-    local tree=$W/$1/tree image=$1/${2##*/} arch config line
+    local tree=$W/$1/tree image=$1/${2##*/} arch configs line
     arch=$(arch_of "$1")
-    config=$HERE/$([[ $arch == um ]] && echo um || echo qemu).config
+    read -ra configs <<< "$(configs_of "$1")"
     needs gcc make flex bison bc
     add_device "$tree"
     if [[ ! -f $tree/.config ]]; then
         say "configuring $1"
         run_logged "$1.tinyconfig" make -C "$tree" ARCH="$arch" tinyconfig
         # merge_config.sh works where it is called.
-        run_logged "$1.merge" bash -c "cd '$tree' && ./scripts/kconfig/merge_config.sh -m .config '$config'"
+        run_logged "$1.merge" bash -c "cd '$tree' && ./scripts/kconfig/merge_config.sh -m .config \"\$@\"" _ "${configs[@]}"
         run_logged "$1.olddefconfig" make -C "$tree" ARCH="$arch" olddefconfig
         while read -r line; do
             [[ $line != CONFIG_*=* ]] || grep -qxF "$line" "$tree/.config" || {
                 mv "$tree/.config" "$W/logs/$1.config"
                 fail "$line is not possible in this kernel; its configuration: $W/logs/$1.config"
             }
-        done < "$config"
+        done < <(cat "${configs[@]}")
     fi
     [[ -e $W/$image ]] || say "compiling $1: minutes the first time; $W/logs/$1.make.log"
     run_logged "$1.make" make -C "$tree" ARCH="$arch" -j"$JOBS" KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_USER=walkbench KBUILD_BUILD_HOST=walkbench "${2##*/}"
@@ -246,6 +256,11 @@ stage_build() {
 stage_qemu-build() {
     tree_of qemu "$TREE"
     kernel_of qemu arch/x86/boot/bzImage
+}
+
+stage_smp-build() {
+    tree_of smp "$TREE"
+    kernel_of smp arch/x86/boot/bzImage
 }
 
 # The second kernel: other sources, or the first one's tree, objects and all, with a patch: make compiles what it changed.
@@ -324,18 +339,20 @@ guest() {
     ended "$log"
 }
 
-# emulated NAME COMMAND OPTION...: the same in qemu, whose root is an archive in its memory and whose /out comes back on a
-# disk. A pool of hugetlb pages is there from the start. Without protection keys, so that memory which may only be executed can be read, as the model has it.
+# emulated KERNEL NAME COMMAND OPTION...: the same in qemu, whose root is an archive in its memory and whose /out comes back
+# on a disk. The kernel is qemu, or smp for a machine with two processors, which run at the same time. A pool of hugetlb pages is there from the start. Without protection keys, so that memory which may only be executed can be read, as the model has it.
 emulated() {
-    local log=$W/logs/guest.$1.log archive=$W/qemu/root.cpio.gz disk=$W/qemu/disk
+    local kernel=$W/$1 log=$W/logs/guest.$2.log threads=single processors=1
+    local archive=$kernel/root.cpio.gz disk=$kernel/disk
     needs qemu-system-x86_64 cpio gzip tar
-    root_of "$1" "$2"
-    shift 2
+    [[ $1 != smp ]] || threads=multi processors=2
+    root_of "$2" "$3"
+    shift 3
     (cd "$ROOT" && find . | cpio -o -H newc --quiet | gzip -1) > "$archive"
     rm -f "$disk"
     truncate -s 256M "$disk"
-    bounded "$log" qemu-system-x86_64 -accel tcg,thread=single -cpu max,la57=off,pku=off -m 2560 -smp 1 -nodefaults \
-        -display none -no-reboot -serial stdio -drive file="$disk",format=raw,if=virtio -kernel "$W/qemu/bzImage" \
+    bounded "$log" qemu-system-x86_64 -accel tcg,thread=$threads -cpu max,la57=off,pku=off -m 2560 -smp $processors -nodefaults \
+        -display none -no-reboot -serial stdio -drive file="$disk",format=raw,if=virtio -kernel "$kernel/bzImage" \
         "$@" -initrd "$archive" -append 'console=ttyS0 quiet panic=-1 brd.rd_nr=2 brd.rd_size=262144 hugepages=64'
     tar xf "$disk" -C "$ROOT/out" 2> /dev/null || true
     rm -f "$disk" "$archive"
@@ -395,7 +412,7 @@ stage_count() {
     stage_qemu-build
     stage_payload
     say "walkbench live in qemu, an instruction a nanosecond"
-    emulated count "walkbench live --filter '$ROWS|$DRIVER_ROWS|^dont_need' --size ${SIZE:-16MiB} --launches ${LAUNCHES:-1} --format json" \
+    emulated qemu count "walkbench live --filter '$ROWS|$DRIVER_ROWS|^dont_need' --size ${SIZE:-16MiB} --launches ${LAUNCHES:-1} --format json" \
         -icount shift=0,sleep=off -cpu max,la57=off,pku=off,erms=off,fsrm=off
     mv "$ROOT/out/stdout" "$W/count.json"
     rm -rf "$ROOT"
@@ -403,12 +420,14 @@ stage_count() {
 }
 
 stage_record() {
-    stage_qemu-build
+    local machine=qemu
+    [[ $CLASS != races ]] || machine=smp
+    "stage_$machine-build"
     stage_payload
     local name=${CLASS:-scenarios}-$SEED
     mkdir -p "$W/truth"
     say "walkbench record in qemu: $COUNT ${CLASS:+$CLASS }scenarios of seed $SEED"
-    emulated record "walkbench record --own-machine ${CLASS:+--class $CLASS }--seed $SEED --count $COUNT --out scenarios.jsonl"
+    emulated $machine record "walkbench record --own-machine ${CLASS:+--class $CLASS }--seed $SEED --count $COUNT --out scenarios.jsonl"
     gzip -9n < "$ROOT/out/scenarios.jsonl" > "$W/truth/$name.jsonl.gz"
     rm -rf "$ROOT"
     say "$W/truth/$name.jsonl.gz"

@@ -61,6 +61,8 @@ pub struct Applied {
     pub waited: Option<u64>,
     /// Device faults.
     pub faults: Option<u64>,
+    /// Of a race: 1 where some order makes what was recorded, else 0.
+    pub order: Option<u64>,
     /// `hmm_pfns` afterwards, one per page of the operation.
     pub out: Option<Vec<RawCode>>,
     /// Set when the machine cannot run the operation, with what it lacks: the scenario ends as a skip.

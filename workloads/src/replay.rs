@@ -4,6 +4,12 @@
 //! scenario has it), one address space, perhaps a child, and the device side as the recorder's driver had it: raw
 //! range faults through a private interval notifier, with the backend of that kernel's generation, `map_order`.
 
+mod race;
+mod race_order;
+#[cfg(test)]
+mod race_tests;
+
+use self::race::{History, Race};
 use crate::conform::{Applied, Machine, Observation, Skip};
 use crate::scenario::{
     self, MapKind as Kind, Mark, Op, PmCode, RawCode, RawKind, Rle, ScanCode, Scenario, ShmemEnabled, Span,
@@ -49,6 +55,8 @@ pub struct ModelMachine {
     backend: MapOrder,
     /// The files of the driver that the recorder keeps open, for device 0 and 1.
     dmirror: [Dmirror; 2],
+    /// Of a scenario with races, how to come here once more.
+    history: Option<History>,
 }
 
 /// Builds the model for `scenario`, or says why it cannot run it.
@@ -87,6 +95,7 @@ pub fn machine(scenario: &Scenario) -> Result<ModelMachine, Skip> {
         npages: scenario.npages,
         dev1: scenario.dev1,
         backend: MapOrder::new(scenario.npages),
+        history: History::of(scenario),
         system,
     })
 }
@@ -397,6 +406,42 @@ impl ModelMachine {
 
 impl Machine for ModelMachine {
     fn apply(&mut self, op: &Op) -> Applied {
+        let applied = match op {
+            Op::Race { span, req, cpu, .. } => self.race(Race { span: *span, req: *req, cpu }),
+            op => self.logged(op),
+        };
+        if let Some(history) = &mut self.history {
+            history.next += 1;
+        }
+        applied
+    }
+
+    fn keeps_soft_dirty(&self) -> bool {
+        true
+    }
+
+    fn observe(&mut self) -> Observation {
+        let window = Span { off: 0, len: self.npages as u64 };
+        let snapshot1 = self.dev1.then(|| {
+            self.range_fault(window, 0, 0, DEVICE[1], None, &mut NoCounts);
+            self.codes().into_iter().map(RawCode::to_snapshot).collect()
+        });
+        self.range_fault(window, 0, 0, DEVICE[0], None, &mut NoCounts);
+        let raw = self.codes();
+        let (pm, scan) = self.pagemap();
+        Observation {
+            snapshot: raw.iter().map(|c| c.to_snapshot()).collect(),
+            snapshot1,
+            pm,
+            scan: Some(scan),
+            vma: self.vma_ranges(),
+            raw,
+        }
+    }
+}
+
+impl ModelMachine {
+    fn run(&mut self, op: &Op) -> Applied {
         match op {
             Op::Map { span, prot, kind, flags, foff, fixed } => {
                 self.map(*span, *prot, *kind, *flags, *foff, *fixed)
@@ -491,29 +536,6 @@ impl Machine for ModelMachine {
             }
             Op::Nop => Applied::ret(0),
             other => Applied::unsupported(other.to_string()),
-        }
-    }
-
-    fn keeps_soft_dirty(&self) -> bool {
-        true
-    }
-
-    fn observe(&mut self) -> Observation {
-        let window = Span { off: 0, len: self.npages as u64 };
-        let snapshot1 = self.dev1.then(|| {
-            self.range_fault(window, 0, 0, DEVICE[1], None, &mut NoCounts);
-            self.codes().into_iter().map(RawCode::to_snapshot).collect()
-        });
-        self.range_fault(window, 0, 0, DEVICE[0], None, &mut NoCounts);
-        let raw = self.codes();
-        let (pm, scan) = self.pagemap();
-        Observation {
-            snapshot: raw.iter().map(|c| c.to_snapshot()).collect(),
-            snapshot1,
-            pm,
-            scan: Some(scan),
-            vma: self.vma_ranges(),
-            raw,
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod generate;
 pub mod limits;
 mod op;
 mod parse;
+mod race;
 mod reader;
 mod rle;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use error::RecordingError;
 pub use expected::Expected;
 pub use op::{Advice, MapFlags, MapKind, Op, Prot, Span, Wish};
 pub use parse::parse_line;
+pub use race::{Access, AccessKind, Accesses};
 pub use reader::{read, read_path};
 pub use rle::{Rle, RleError};
 pub use vma::{Perms, VmaRange, join, parse_perms};
@@ -52,7 +54,7 @@ pub struct Scenario {
     /// Name, unique in its file: no white space, no control characters.
     pub id: String,
     /// Generator class: `small`, `medium`, `thp`, `thpmis`, `file`, `hugetlb`, `swap`, `fork`, `shthp`, `marks`, `offline`, `mthp`,
-    /// `dev`, `hand`.
+    /// `dev`, `held`, `waits`, `races`, `hand`.
     pub cls: String,
     /// Release of the kernel that was recorded.
     pub kernel: String,

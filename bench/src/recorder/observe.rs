@@ -192,7 +192,7 @@ fn letters(entry: u64) -> PmCode {
 }
 
 /// An answer of the device, without what it does not tell.
-fn code(answer: u8) -> RawCode {
+pub(super) fn code(answer: u8) -> RawCode {
     if answer == hmm::UNWRITTEN {
         return RawCode::UNTOUCHED;
     }

@@ -4,9 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use workloads::scenario::{Expected, MapKind, Op, PAGE_BYTES, RawCode, Rle, Scenario, Span, Wish};
+use workloads::scenario::{Accesses, Expected, MapKind, Op, PAGE_BYTES, RawCode, Rle, Scenario, Span, Wish};
 
-use super::observe::Eyes;
+use super::observe::{self, Eyes};
+use super::race;
 use crate::os::child::{Child, Command};
 use crate::os::dmirror::{self, Dmirror};
 use crate::os::hmm::{Device, Flags, Hold, REQ_FAULT, REQ_WRITE};
@@ -213,6 +214,10 @@ impl Player {
                 seen.out = seen.out.map(|out| Rle::from_values(out.iter().map(RawCode::unmarked)));
                 return Ok(seen);
             }
+            Op::Race { span, req, cpu, lead } => {
+                let flags = Flags { default_flags: flags(*req), ..Flags::default() };
+                return self.race((*span, flags), (cpu, *lead));
+            }
             Op::Unsupported { .. } => return Err(cannot(op)),
         };
         Ok(Expected { ret, ..Expected::default() })
@@ -265,6 +270,23 @@ impl Player {
             cpages: Some(walked.held),
             waited: Some(walked.waited.into()),
             out: Some(Rle::from_values(out)),
+            ..Expected::default()
+        })
+    }
+
+    /// A walk of `span` while another processor does `cpu`.
+    fn race(&mut self, walk: (Span, Flags<'_>), cpu: (&Accesses, u64)) -> io::Result<Expected> {
+        let raced = race::race(&self.device, self.window, self.child.as_mut(), walk, cpu)?;
+        Ok(Expected {
+            ret: raced.ret.into(),
+            segv: Some(raced.touched.segv),
+            bus: Some(raced.touched.bus),
+            order: Some(1),
+            busy: Some(raced.walked.busy),
+            began: Some(raced.began),
+            ended: Some(raced.ended),
+            // By now another page may be where one of the marked ones was.
+            out: Some(Rle::from_values(raced.answers.iter().map(|answer| observe::code(*answer)))),
             ..Expected::default()
         })
     }

@@ -25,6 +25,7 @@ impl StepCompare<'_> {
         self.value(Field::Cpages, expected.cpages, got.cpages);
         self.value(Field::Waited, expected.waited, got.waited);
         self.value(Field::Faults, expected.faults, got.faults);
+        self.value(Field::Order, expected.order, got.order);
         self.list(Field::Out, expected.out.as_ref(), got.out.as_deref().unwrap_or_default());
     }
 

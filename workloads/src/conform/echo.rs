@@ -36,6 +36,7 @@ impl Machine for Echo {
             waited: expected.waited,
             faults: expected.faults,
             out: expected.out.as_ref().map(Rle::to_vec),
+            order: expected.order,
             unsupported: None,
         }
     }

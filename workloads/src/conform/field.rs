@@ -13,6 +13,8 @@ pub enum Field {
     Cpages,
     Waited,
     Faults,
+    /// Whether a race has an order.
+    Order,
     Out,
     Raw,
     Snapshot,
@@ -27,7 +29,7 @@ pub enum Field {
 
 impl Field {
     /// Every field, in the order of comparison and of tables.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Ret,
         Self::Segv,
         Self::Bus,
@@ -35,6 +37,7 @@ impl Field {
         Self::Cpages,
         Self::Waited,
         Self::Faults,
+        Self::Order,
         Self::Out,
         Self::Raw,
         Self::Snapshot,
@@ -55,6 +58,7 @@ impl Field {
             Self::Cpages => "cpages",
             Self::Waited => "waited",
             Self::Faults => "faults",
+            Self::Order => "order",
             Self::Out => "out",
             Self::Raw => "raw",
             Self::Snapshot => "snapshot",

@@ -20,9 +20,17 @@ pub struct Expected {
     pub cpages: Option<u64>,
     /// Whether somebody waited for a page in migration: 1 or 0.
     pub waited: Option<u64>,
+    /// Of a `race`: 1, an order of the walk and the accesses of the CPU makes all of what was recorded.
+    pub order: Option<u64>,
+    /// Of a `race`: calls of `hmm_range_fault()` that a collision made void. Not compared.
+    pub busy: Option<u64>,
+    /// Of a `race`: accesses to pages that were over when the walk began. Not compared: a bound for `order`.
+    pub began: Option<u64>,
+    /// Of a `race`: accesses to pages that had begun when the walk was over. Not compared: a bound for `order`.
+    pub ended: Option<u64>,
     /// Device faults the driver counted.
     pub faults: Option<u64>,
-    /// `hmm_pfns` after `hfault`, `hpage`, `held` or `hwait`.
+    /// `hmm_pfns` after `hfault`, `hpage`, `held`, `hwait` or `race`.
     pub out: Option<Rle<RawCode>>,
     /// `hmm_pfns` of one snapshot call over the window.
     pub raw: Option<Rle<RawCode>>,

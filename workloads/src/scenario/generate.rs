@@ -9,6 +9,7 @@
 
 mod class;
 mod dice;
+mod races;
 
 use class::{Action, Class};
 use dice::Dice;
@@ -77,10 +78,15 @@ impl Script {
         const ORDERS: [u16; 6] = [1 << 2, 1 << 4, 1 << 2 | 1 << 4, 1 << 3 | 1 << 6, 1 << 8, 0x1fc];
         let mthp = if class == Class::Mthp { *self.dice.pick(&ORDERS) } else { 0 };
         let wanted = self.dice.within(5, 12) as usize;
-        self.set_up();
+        let swaps = class == Class::Races && !self.npages.is_multiple_of(PMD) && self.dice.chance(20);
+        if class == Class::Races {
+            self.races(swaps);
+        } else {
+            self.set_up();
+        }
         let has_marks = self.dice.chance(12);
         let weights = class.weights(self.has_faults, has_marks);
-        while self.ops.len() < wanted {
+        while class != Class::Races && self.ops.len() < wanted {
             let action = self.dice.weighted(&weights);
             let op = self.act(action);
             self.ops.push(op);
@@ -92,7 +98,7 @@ impl Script {
             line: 0,
             npages: self.npages as usize,
             misalign: self.misalign,
-            swap: class == Class::Swap,
+            swap: class == Class::Swap || swaps,
             thp,
             shthp,
             mthp,
@@ -425,11 +431,12 @@ mod tests {
     #[test]
     fn a_recording_is_what_its_seed_gives() {
         type Made = fn(u64) -> Option<Scenario>;
-        let recordings: [(&str, usize, Made); 4] = [
+        let recordings: [(&str, usize, Made); 5] = [
             ("scenarios-1", 1620, |number| Some(generate(1, number))),
             ("dev-8", 300, |number| generate_of("dev", 8, number)),
             ("held-8", 150, |number| generate_of("held", 8, number)),
             ("waits-11", 300, |number| generate_of("waits", 11, number)),
+            ("races-22", 250, |number| generate_of("races", 22, number)),
         ];
         for (name, count, made) in recordings {
             let file =

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::race::Accesses;
 use super::rle::Rle;
 
 /// One operation. Each variant names its `op` of the file; `Display` writes it in the recorder's script form.
@@ -192,6 +193,18 @@ pub enum Op {
         mask: Wish,
         /// Input flags, if there are any: exactly one per page of `span`.
         pages: Option<Rle<Wish>>,
+    },
+    /// `race`: [`Op::Fault`] on one processor while another one does `cpu`. `ret` and `out` are the walk's, `segv` and `bus`
+    /// those of the accesses.
+    Race {
+        /// What is asked for.
+        span: Span,
+        /// `default_flags`; default `r`.
+        req: Wish,
+        /// What the other processor does.
+        cpu: Accesses,
+        /// Accesses to pages after which the walk begins; by default 0, both at once.
+        lead: u64,
     },
     /// `uffdwp`: register for write protection and write-protect.
     UffdWp {
@@ -509,6 +522,10 @@ impl fmt::Display for Op {
                 let Some(pages) = pages else { return Ok(()) };
                 f.write_str(if *mask == Wish::Read { " mask=1" } else { "" })?;
                 write!(f, " pages={pages}")
+            }
+            Self::Race { span, req, cpu, lead } => {
+                write!(f, "race {span} req={req} cpu={cpu}")?;
+                if *lead > 0 { write!(f, " lead={lead}") } else { Ok(()) }
             }
             Self::UffdWp { span } => write!(f, "uffdwp {span}"),
             Self::UffdUnwp { span } => write!(f, "uffdunwp {span}"),

@@ -9,6 +9,7 @@ use super::expected::Expected;
 use super::fields::Fields;
 use super::limits::{MAX_NAME_CHARS, MAX_PAGES, MAX_STEPS};
 use super::op::{ADVICES, KINDS, MapFlags, MapKind, Op, Prot, Span, Wish};
+use super::race::Accesses;
 use super::rle::Rle;
 use super::{Scenario, ShmemEnabled, Step, ThpEnabled, vma};
 
@@ -146,6 +147,10 @@ fn step(value: Value, index: usize, npages: u64, dev1: bool) -> Result<Step, Mal
         calls: fields.count("calls")?,
         cpages: fields.count("cpages")?,
         waited: fields.count("waited")?,
+        order: fields.count("order")?,
+        busy: fields.count("busy")?,
+        began: fields.count("began")?,
+        ended: fields.count("ended")?,
         faults: fields.count("faults")?,
         raw: fields.list("raw", npages as usize)?,
         snapshot: fields.list("snapshot", npages as usize)?,
@@ -167,6 +172,7 @@ fn step(value: Value, index: usize, npages: u64, dev1: bool) -> Result<Step, Mal
     let out = match op {
         Op::Fault { span, .. }
         | Op::FaultPages { span, .. }
+        | Op::Race { span, .. }
         | Op::Held { span, .. }
         | Op::HeldFault { span, .. } => fields.list("out", span.len as usize)?,
         _ => None,
@@ -254,6 +260,12 @@ fn operation(name: &str, fields: &mut Fields) -> Result<Option<Op>, Malformed> {
         "dexcl" => Op::Exclusive { span: fields.span()?, dev: device(fields)? },
         "held" => Op::Held { held: held(fields)?, span: fields.span()? },
         "hwait" => return held_fault(fields).map(Some),
+        "race" => Op::Race {
+            span: fields.span()?,
+            req: fields.code("req", Wish::Read)?,
+            cpu: accesses(fields)?,
+            lead: fields.pages("lead", 0)?,
+        },
         "uffdwp" => Op::UffdWp { span: fields.span()? },
         "uffdunwp" => Op::UffdUnwp { span: fields.span()? },
         "uffdmiss" => Op::UffdMiss { span: fields.span()? },
@@ -261,6 +273,13 @@ fn operation(name: &str, fields: &mut Fields) -> Result<Option<Op>, Malformed> {
         "nop" => Op::Nop,
         _ => return Ok(None),
     }))
+}
+
+fn accesses(fields: &mut Fields) -> Result<Accesses, Malformed> {
+    let Some(text) = fields.text("cpu")? else {
+        return Err(fields.missing("cpu", Accesses::EXPECTED));
+    };
+    Accesses::parse(&text).ok_or_else(|| fields.wrong("cpu", Accesses::EXPECTED, &text))
 }
 
 fn map(fields: &mut Fields) -> Result<Op, Malformed> {
@@ -377,6 +396,9 @@ fn beyond_window(op: &Op, npages: u64) -> bool {
         | Op::UffdWp { span }
         | Op::UffdUnwp { span }
         | Op::UffdMiss { span } => span.end() > npages,
+        Op::Race { span, cpu, .. } => {
+            span.end() > npages || cpu.0.iter().any(|access| access.span.end() > npages)
+        }
         Op::Held { span, held } | Op::HeldFault { span, held, .. } => {
             span.end() > npages || held.end() > npages
         }

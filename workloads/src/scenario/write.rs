@@ -66,6 +66,10 @@ fn expected(expected: &Expected, map: &mut Map<String, Value>) {
         calls,
         cpages,
         waited,
+        order,
+        busy,
+        began,
+        ended,
         faults,
         out,
         raw,
@@ -81,6 +85,10 @@ fn expected(expected: &Expected, map: &mut Map<String, Value>) {
         ("calls", calls),
         ("cpages", cpages),
         ("waited", waited),
+        ("order", order),
+        ("busy", busy),
+        ("began", began),
+        ("ended", ended),
         ("faults", faults),
     ];
     map.extend(numbers.iter().filter_map(|(key, n)| Some(((*key).into(), (**n)?.into()))));

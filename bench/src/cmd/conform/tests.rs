@@ -163,14 +163,25 @@ fn bad_input_is_an_error_that_says_what_was_expected() {
 #[test]
 fn all_recordings_of_the_project_pass_the_control_in_seconds() {
     let truth = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/truth");
-    let files = ["hand", "nasty", "snapshot", "fault", "dev", "scenarios-1", "dev-8", "held-8", "waits-11"]
-        .map(|name| truth.join(format!("{name}.jsonl.gz")));
+    let files = [
+        "hand",
+        "nasty",
+        "snapshot",
+        "fault",
+        "dev",
+        "scenarios-1",
+        "dev-8",
+        "held-8",
+        "waits-11",
+        "races-22",
+    ]
+    .map(|name| truth.join(format!("{name}.jsonl.gz")));
     let files = files.each_ref().map(|file| file.to_str().unwrap());
     let start = Instant::now();
     let (text, failed) = conform(&[&files[..], &["--format", "json"]].concat(), echo).unwrap();
     assert!(!failed && start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     let report: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((&report["scenarios"], &report["passed"]), (&json!(3884), &json!(3884)));
-    assert_eq!(report["steps"], json!(32_998));
+    assert_eq!((&report["scenarios"], &report["passed"]), (&json!(4134), &json!(4134)));
+    assert_eq!(report["steps"], json!(34_890));
     eprintln!("{:?} {}", start.elapsed(), report["fields"]);
 }

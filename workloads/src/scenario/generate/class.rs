@@ -22,6 +22,7 @@ pub(super) enum Class {
     Device,
     Held,
     Waits,
+    Races,
 }
 
 /// A family of operations.
@@ -79,7 +80,7 @@ impl Class {
     ];
 
     /// And those that are asked for by name alone.
-    pub(super) const BY_NAME: [Self; 3] = [Self::Device, Self::Held, Self::Waits];
+    pub(super) const BY_NAME: [Self; 4] = [Self::Device, Self::Held, Self::Waits, Self::Races];
 
     /// The class of that name.
     pub(super) fn named(name: &str) -> Option<Self> {
@@ -112,6 +113,7 @@ impl Class {
             Self::Device => "dev",
             Self::Held => "held",
             Self::Waits => "waits",
+            Self::Races => "races",
         }
     }
 
@@ -130,6 +132,8 @@ impl Class {
             (npages, *dice.pick(&misalign))
         };
         match self {
+            Self::Races if dice.chance(30) => huge(dice, 2),
+            Self::Races => (dice.within(8, 400), 0),
             Self::Small => small(dice),
             Self::Medium => medium(dice, 900),
             Self::Thp => huge(dice, 4),
@@ -186,6 +190,7 @@ impl Class {
                 &[K::Anon, K::Anon, K::Anon, K::Anon, K::Anon, K::SharedAnon, K::Zero, K::FilePrivate]
             }
             Self::Held => &[K::Anon],
+            Self::Races => &[K::Anon, K::Anon, K::Anon, K::SharedAnon, K::FilePrivate, K::FileShared],
             // Who sleeps lets a kernel thread write pages back: none of those whose writes are tracked.
             Self::Waits => &[
                 K::Anon,

@@ -92,7 +92,6 @@ impl ModelMachine {
         let ops = Arc::new(Private(std::sync::Mutex::new(())));
         let listener = model.mm.notifier.insert(model.range(race.span), ops);
         let mut invalidating = vec![false; orders.atoms.len()];
-        let mut atom = 0;
         let mut out = Vec::new();
         let mut walk = |model: &mut ModelMachine, position| {
             if positions.contains(&position) {
@@ -122,9 +121,7 @@ impl ModelMachine {
                     }
                 }
             }
-            atom += access.span.len;
         }
-        debug_assert_eq!(atom as usize, orders.atoms.len());
         walk(&mut model, 2 * race.cpu.0.len());
         model.mm.notifier.remove(&listener);
         let seen = model.observe();

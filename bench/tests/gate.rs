@@ -289,7 +289,8 @@ fn a_revision_is_built_once_in_a_worktree_and_nothing_of_it_is_left() {
     executable(&cargo, &format!("#!/bin/sh\ntest -f README || exit 9\npwd >> \"$REAL_LOG\"\n{built}\n"));
     let log = place.path().join("log");
     let run = |args: &[&str]| {
-        let mut all = vec!["--baseline", "HEAD", "--tiers", "time", "--budget", "20", "--any-build"];
+        let mut all =
+            vec!["--baseline", "HEAD", "--tiers", "time", "--budget", "20", "--any-build", "--as-built"];
         all.extend(args);
         if !args.contains(&"--filter") {
             all.extend(["--filter", CELL]);
@@ -438,6 +439,61 @@ fn a_program_against_itself_is_never_slower_and_much_more_work_is_seen_in_its_di
         let notes = json(&alone)["around"]["notes"].to_string();
         assert!(notes.contains("this machine has one processor"), "{notes}");
     }
+}
+
+/// What is slower as built is compared once more with other links of both sides; where there are none, that is said, and
+/// the first look stands.
+#[test]
+fn a_slower_cell_is_looked_at_again_in_links_of_both_sides() {
+    let place = tempfile::tempdir().unwrap();
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cloned = Command::new("git")
+        .args(["clone", "--quiet", "--shared", "--no-checkout"])
+        .args([&project, place.path()])
+        .status();
+    if !cloned.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: these sources are in no git repository");
+        return;
+    }
+    // A cargo that builds what is there already, and links by writing a number behind a copy of it.
+    let cargo = place.path().join("cargo");
+    let link = "cp \"$REAL\" \"$WALKBENCH_LINKS/$n\" && echo $n >> \"$WALKBENCH_LINKS/$n\"";
+    let links =
+        format!("if [ -n \"$WALKBENCH_LINKS\" ]; then for n in $(seq 0 21); do {link} || exit; done; fi\n");
+    let build = "for p in debug release; do mkdir -p \"$CARGO_TARGET_DIR/$p\"; cp \"$REAL\" \"$CARGO_TARGET_DIR/$p/walkbench\"; done\n";
+    let run = |plant: &str| {
+        let args =
+            ["--baseline", "HEAD", "--tiers", "time", "--budget", "20", "--any-build", "--format", "json"];
+        let mut gate =
+            gate(place.path(), &[&args[..], &["--filter", CELL, "--tails", "^$", "--plant", plant]].concat());
+        let output =
+            gate.env("CARGO", &cargo).env("REAL", EXE).env_remove("CARGO_TARGET_DIR").output().unwrap();
+        let report = json(&output);
+        (output.status.code(), report)
+    };
+    // On a machine that is too busy to judge there is nothing to look at again.
+    let judged = |plant: &str| {
+        (0..3).map(|_| run(plant)).find(|(code, _)| *code == Some(1)).or_else(|| {
+            eprintln!("SKIPPED: this machine is too busy to see {plant} % more work");
+            None
+        })
+    };
+    executable(&cargo, &format!("#!/bin/sh\n{links}{build}"));
+    let Some((_, report)) = judged("60") else { return };
+    assert_eq!(report["relinked"]["comparisons"][0]["id"], report["recording"]["comparisons"][0]["id"]);
+    let reasons = report["reasons"].to_string();
+    assert!(reasons.contains("1 cell is judged by its functions in other orders"), "{reasons}");
+    let notes = report["around"]["notes"].to_string();
+    assert!(notes.contains("22 layouts of each side"), "{notes}");
+
+    // What cannot be linked is judged as it was built. What was linked before is kept.
+    fs::remove_dir_all(place.path().join("target")).unwrap();
+    executable(&cargo, &format!("#!/bin/sh\ntest -z \"$WALKBENCH_LINKS\" || exit 7\n{build}"));
+    let Some((_, report)) = judged("60") else { return };
+    assert!(report["relinked"].is_null() && report["verdict"] == "regression");
+    let notes = report["around"]["notes"].to_string();
+    assert!(notes.contains("it was not compared in other orders (this tree does not build"), "{notes}");
+    assert!(left_behind(place.path()).is_empty());
 }
 
 /// The middle ratio of the cell's rounds, void ones too: the machine may be busy.

@@ -6,6 +6,7 @@ mod baseline;
 mod cells;
 mod exact;
 mod instructions;
+mod look_again;
 mod paired;
 mod planted;
 mod self_test;
@@ -24,7 +25,7 @@ use self::arguments::{Format, Inconclusive};
 use self::untimed::Untimed;
 use crate::gate::counts;
 use crate::gate::report::{self, Around};
-use crate::gate::rounds::Recording;
+use crate::gate::rounds::Looks;
 use crate::gate::verdict::{self, Verdict};
 use crate::interrupt;
 use crate::output;
@@ -67,33 +68,35 @@ fn replay(args: &GateArgs, file: &Path) -> Result<ExitCode> {
     if let Some(untimed) = Untimed::parse(&text) {
         return untimed.print(args.format);
     }
-    let recording = Recording::parse(&text).with_context(|| file.display().to_string())?;
-    let decision = verdict::decide(&recording);
+    let looks = Looks::parse(&text).with_context(|| file.display().to_string())?;
+    let decision = verdict::decide_both(&looks);
+    let note = &looks.as_built.note;
     // What `gate` printed says more than the bare recording.
     let printed: Option<Around> = serde_json::from_str::<serde_json::Value>(&text)
         .ok()
         .and_then(|v| serde_json::from_value(v["around"].clone()).ok());
     let around = printed.unwrap_or_else(|| Around {
         headline: decision.verdict.words().to_owned(),
-        sides: if recording.note.is_empty() { Vec::new() } else { vec![recording.note.clone()] },
+        sides: if note.is_empty() { Vec::new() } else { vec![note.clone()] },
         command: format!("walkbench gate --replay {}", file.display()),
         ..Around::default()
     });
-    print(args.format, &decision, &recording, &around)?;
+    print(args.format, &decision, &looks, &around)?;
     Ok(exit(decision.verdict, args.inconclusive))
 }
 
-fn print(format: Format, decision: &verdict::Decision, recording: &Recording, around: &Around) -> Result<()> {
+fn print(format: Format, decision: &verdict::Decision, looks: &Looks, around: &Around) -> Result<()> {
     match format {
-        Format::Text => output::print(&report::text(decision, recording, around)),
-        Format::Markdown => output::print(&report::markdown(decision, recording, around)),
+        Format::Text => output::print(&report::text(decision, looks, around)),
+        Format::Markdown => output::print(&report::markdown(decision, looks, around)),
         Format::Json => output::print_json(&json!({
             "schema": JSON_SCHEMA,
             "verdict": decision.verdict,
             "reasons": decision.reasons,
             "cells": decision.decided,
             "around": around,
-            "recording": recording,
+            "recording": looks.as_built,
+            "relinked": looks.relinked,
         })),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::rounds::{Metric, Recording, Role, Stage};
+use super::rounds::{Looks, Metric, Recording, Role, Stage};
 use super::verdict::{Decided, Decision, State, Verdict};
 use crate::questions::{CellId, Coordinate};
 use crate::tables;
@@ -152,7 +152,7 @@ fn equals(decision: &Decision) -> Option<String> {
 }
 
 /// Of the tails that are not in a table as slower or faster.
-fn tails(decision: &Decision, recording: &Recording) -> Option<String> {
+fn tails(decision: &Decision, looks: &Looks) -> Option<String> {
     let quiet: Vec<&Decided> =
         decision.tails().filter(|d| !matches!(d.state, State::Slower | State::Faster)).collect();
     let equal = quiet.iter().filter(|d| d.state == State::Equal).count();
@@ -160,7 +160,7 @@ fn tails(decision: &Decision, recording: &Recording) -> Option<String> {
     let (least, most) = (see.clone().fold(f64::INFINITY, f64::min), see.fold(f64::NEG_INFINITY, f64::max));
     let is_known = most >= least;
     (!quiet.is_empty()).then(|| {
-        let shown = recording.rule.bounds(Metric::P99).equal;
+        let shown = looks.as_built.rule.bounds(Metric::P99).equal;
         let mut says = format!(
             "the p99 of operations, where it was compared: {equal} cells less than {shown:.0} % slower"
         );
@@ -177,20 +177,23 @@ fn tails(decision: &Decision, recording: &Recording) -> Option<String> {
     })
 }
 
-fn launches(recording: &Recording) -> String {
-    let of = |stage| recording.launches.iter().filter(move |l| l.stage == stage);
-    let blocks: usize = recording.launches.iter().flat_map(|l| &l.series).map(|s| s.old_ns.len()).sum();
-    let void: usize = recording.launches.iter().flat_map(|l| &l.series).map(|s| s.void.len()).sum();
-    format!(
-        "{} launches of all cells, {} fresh ones of those looked at again; {blocks} rounds, {:.1} % of them void",
-        of(Stage::Screen).count(),
-        of(Stage::Confirm).count(),
-        100.0 * void as f64 / blocks.max(1) as f64
-    )
+fn launches(looks: &Looks) -> String {
+    let one = |recording: &Recording| {
+        let of = |stage| recording.launches.iter().filter(move |l| l.stage == stage);
+        let blocks: usize = recording.launches.iter().flat_map(|l| &l.series).map(|s| s.old_ns.len()).sum();
+        let void: usize = recording.launches.iter().flat_map(|l| &l.series).map(|s| s.void.len()).sum();
+        format!(
+            "{} launches of all cells, {} fresh ones of those looked at again; {blocks} rounds, {:.1} % of them void",
+            of(Stage::Screen).count(),
+            of(Stage::Confirm).count(),
+            100.0 * void as f64 / blocks.max(1) as f64
+        )
+    };
+    looks.all().map(one).collect::<Vec<_>>().join("; with functions in other orders ")
 }
 
 /// For a terminal of 100 columns.
-pub(crate) fn text(decision: &Decision, recording: &Recording, around: &Around) -> String {
+pub(crate) fn text(decision: &Decision, looks: &Looks, around: &Around) -> String {
     let mut text = format!("{}\n", around.headline);
     for reason in &decision.reasons {
         text += &tables::wrap("  ", "    ", reason);
@@ -223,7 +226,7 @@ pub(crate) fn text(decision: &Decision, recording: &Recording, around: &Around) 
     if let Some(says) = equals(decision) {
         line("equal", &says);
     }
-    if let Some(says) = tails(decision, recording) {
+    if let Some(says) = tails(decision, looks) {
         line("tails", &says);
     }
     if let Some(says) = decision.verdict.advice() {
@@ -231,7 +234,7 @@ pub(crate) fn text(decision: &Decision, recording: &Recording, around: &Around) 
     }
     around.notes.iter().for_each(|note| line("note", note));
     line("controls", &controls(decision));
-    line("launches", &launches(recording));
+    line("launches", &launches(looks));
     around.sides.iter().for_each(|side| line("compared", side));
     for (name, says) in [("machine", &around.machine), ("time", &around.time), ("command", &around.command)] {
         if !says.is_empty() {
@@ -242,7 +245,7 @@ pub(crate) fn text(decision: &Decision, recording: &Recording, around: &Around) 
 }
 
 /// For a pull request.
-pub(crate) fn markdown(decision: &Decision, recording: &Recording, around: &Around) -> String {
+pub(crate) fn markdown(decision: &Decision, looks: &Looks, around: &Around) -> String {
     let mut text = format!("### walkbench gate: {}\n\n", around.headline);
     for reason in &decision.reasons {
         let _ = writeln!(text, "- {reason}");
@@ -275,7 +278,7 @@ pub(crate) fn markdown(decision: &Decision, recording: &Recording, around: &Arou
     if let Some(says) = equals(decision) {
         item(&says);
     }
-    if let Some(says) = tails(decision, recording) {
+    if let Some(says) = tails(decision, looks) {
         item(&says);
     }
     if let Some(says) = decision.verdict.advice() {
@@ -283,7 +286,7 @@ pub(crate) fn markdown(decision: &Decision, recording: &Recording, around: &Arou
     }
     around.notes.iter().for_each(|note| item(note));
     item(&format!("controls: {}", controls(decision)));
-    item(&launches(recording));
+    item(&launches(looks));
     around.sides.iter().for_each(|side| item(side));
     for says in [&around.machine, &around.time] {
         if !says.is_empty() {

@@ -301,6 +301,33 @@ impl Recording {
     }
 }
 
+/// All that one gate recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Looks {
+    /// The programs as they were built, all cells.
+    pub(crate) as_built: Recording,
+    /// The cells that this did not show to be as fast, once more, with other links of both in every launch.
+    pub(crate) relinked: Option<Recording>,
+}
+
+impl Looks {
+    /// Reads what [`Recording::parse`] does, and the second look where there was one.
+    ///
+    /// # Errors
+    /// What is not as expected.
+    pub(crate) fn parse(text: &str) -> Result<Looks> {
+        let as_built = Recording::parse(text)?;
+        let value: serde_json::Value = serde_json::from_str(text).context("expected JSON")?;
+        let relinked = value.get("relinked").filter(|second| !second.is_null());
+        let relinked = relinked.map(|second| Recording::parse(&second.to_string()).context("relinked"));
+        Ok(Looks { as_built, relinked: relinked.transpose()? })
+    }
+    /// First look and second.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Recording> {
+        std::iter::once(&self.as_built).chain(&self.relinked)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

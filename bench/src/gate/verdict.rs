@@ -16,6 +16,8 @@
 //! 6. A p99 is a comparison of its own, judged in the same family with limits five times as wide. What is not resolved of
 //!    it is said and denies nobody a pass.
 //! 7. The controls are judged as cells are: the null ones must not be flagged, the planted one must be found.
+//! 8. Cells that all this does not show to be as fast may be looked at once more, with functions in other orders in every
+//!    launch ([`decide_both`]): of these the second look decides alone, by the same rules.
 
 #[cfg(test)]
 mod corpus;
@@ -25,7 +27,7 @@ mod simulation;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::rounds::{Launch, MOST_LAUNCHES, Metric, Recording, Role, Rule, Stage};
+use super::rounds::{Launch, Looks, MOST_LAUNCHES, Metric, Recording, Role, Rule, Stage};
 use crate::stats::{Alternative, Estimate, Sorted, estimate, sign_flip_max_t_with_gaps};
 
 /// How likely an effect of the size that is called the smallest detectable one is found.
@@ -103,6 +105,24 @@ impl Decision {
     /// The cells in a state, by their time and by their tails.
     pub(crate) fn cells(&self, state: State) -> impl Iterator<Item = &Decided> {
         self.decided.iter().filter(move |d| d.role == Role::Cell && d.state == state)
+    }
+    /// Cells that where the linker put them may have decided about: all that are not shown to be as fast, and the faster
+    /// ones beside them. None where nothing is wrong, or where the machine or the controls say that nothing can be judged.
+    pub(crate) fn suspects(&self) -> Vec<&str> {
+        let is_found = self.controls(Role::Planted).all(|d| d.state == State::Slower);
+        if !(is_found && matches!(self.verdict, Verdict::Regression | Verdict::InconclusivePower)) {
+            return Vec::new();
+        }
+        let is_known = |d: &&Decided| match (d.state, d.metric) {
+            (State::Equal, _) => true,
+            // Denies nobody a pass.
+            (State::Unresolved | State::TooNoisy, Metric::P99) => true,
+            (State::Slower | State::Faster | State::Unresolved | State::TooNoisy, _) => false,
+        };
+        let of_cells = self.decided.iter().filter(|d| d.role == Role::Cell && !is_known(d));
+        let mut ids: Vec<&str> = of_cells.map(|d| d.id.as_str()).collect();
+        ids.dedup();
+        ids
     }
     /// Comparisons of tails.
     pub(crate) fn tails(&self) -> impl Iterator<Item = &Decided> {
@@ -312,7 +332,38 @@ fn smallest(recording: &Recording, comparison: usize, together: usize) -> Option
 
 /// Decides.
 pub(crate) fn decide(recording: &Recording) -> Decision {
-    let rule = &recording.rule;
+    let (decided, lost_launches) = judge_all(recording);
+    let (verdict, reasons) = conclude(&recording.rule, &decided, lost_launches);
+    Decision { verdict, reasons, decided }
+}
+
+/// Decides where there may have been a second look: what it looked at is judged by it alone, and so are the controls.
+pub(crate) fn decide_both(looks: &Looks) -> Decision {
+    let first = decide(&looks.as_built);
+    let Some(relinked) = &looks.relinked else { return first };
+    let (again, lost_launches) = judge_all(relinked);
+    let suspects = first.suspects();
+    let last = |d: &Decided| {
+        let is_same = |o: &&Decided| (o.role, o.metric, &o.id) == (d.role, d.metric, &d.id);
+        let is_asked = d.role != Role::Cell || suspects.contains(&d.id.as_str());
+        again.iter().find(is_same).filter(|_| is_asked).unwrap_or(d).clone()
+    };
+    let decided: Vec<Decided> = first.decided.iter().map(last).collect();
+    let (verdict, mut reasons) = conclude(&relinked.rule, &decided, lost_launches);
+    reasons.push(format!(
+        "{} by its functions in other orders in every launch, since as built this was found: {}",
+        if suspects.len() == 1 {
+            "1 cell is judged".to_owned()
+        } else {
+            format!("{} cells are judged, each", suspects.len())
+        },
+        first.reasons.join(", ")
+    ));
+    Decision { verdict, reasons, decided }
+}
+
+/// Every comparison, and whether too few launches are left to test them.
+fn judge_all(recording: &Recording) -> (Vec<Decided>, bool) {
     let all = 0..recording.comparisons.len();
     let role = |c: usize| recording.comparisons[c].role;
     let is_confirmed = |c: &usize| recording.series(*c, Stage::Confirm).next().is_some();
@@ -330,9 +381,7 @@ pub(crate) fn decide(recording: &Recording) -> Decision {
         p[c] = confirm(recording, &family).and_then(|p| p.last().copied());
     }
     let decided: Vec<Decided> = all.map(|c| judge(recording, c, p[c], family.len())).collect();
-    let lost_launches = !family.is_empty() && tested.is_none();
-    let (verdict, reasons) = conclude(rule, &decided, lost_launches);
-    Decision { verdict, reasons, decided }
+    (decided, !family.is_empty() && tested.is_none())
 }
 
 fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, Vec<String>) {

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::arguments::{Format, GateArgs, Tier};
 use super::baseline::Baseline;
+use super::look_again::{links, look_again};
 use super::paired::{self, Plan};
 use super::planted::Planted;
 use super::self_test::{self, Kept};
@@ -18,12 +19,12 @@ use super::untimed::Untimed;
 use super::{EXIT_COUNTS, cells, exact, exit, instructions, print, stopped};
 use crate::gate::counts;
 use crate::gate::report::Around;
+use crate::gate::rounds::Looks;
 use crate::gate::verdict::{self, Verdict};
 use crate::measure::machine::Machine;
 use crate::output;
 use crate::record::JSON_SCHEMA;
 use crate::sources::git;
-use crate::sources::layouts::{self, Links};
 use crate::sources::scratch::Scratch;
 
 /// What the tier of counts found: the note for the report, the difference as text, and whether it is over budget.
@@ -135,17 +136,15 @@ pub(super) fn try_itself(args: &GateArgs, n: u64) -> Result<ExitCode> {
 pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
     let cells = cells::cells(args.filter.as_ref())?;
     let mut scratch = Scratch::new()?;
-    // Other seeds for either side: the order of one says nothing of the other's.
-    let links = |seed| args.layouts.map(|nr| Links { nr, seed });
-    let baseline = Baseline::find(given, links(1), &mut scratch)?;
-    let Some(exe) = baseline.exe else { return Ok(stopped()) };
+    let baseline = Baseline::find(given, &mut scratch)?;
+    let Some(exe) = &baseline.exe else { return Ok(stopped()) };
     let mut linked = Vec::new();
-    if let Some(links) = links(1001) {
-        let Some(new) = layouts::link_this(links, &mut scratch)? else { return Ok(stopped()) };
-        linked = baseline.links.into_iter().zip(new).map(|(old, new)| [old, new]).collect();
+    if let Some(nr) = args.layouts {
+        let Some(links) = links(baseline.commit()?, nr, &mut scratch)? else { return Ok(stopped()) };
+        linked = links;
     }
-    let [old, new, copy] = place(&scratch, &exe)?;
-    let (mut notes, mut details, mut is_over) = (baseline.notes, String::new(), false);
+    let [old, new, copy] = place(&scratch, exe)?;
+    let (mut notes, mut details, mut is_over) = (baseline.notes.clone(), String::new(), false);
     if args.tiers.contains(&Tier::Counts) {
         let Some((note, text, over)) = counted(args, baseline.commit.as_deref())? else {
             return Ok(stopped());
@@ -171,8 +170,26 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
         return Untimed::new(executes_more, is_over, notes, details).print(args.format);
     }
     let Some(measured) = paired::measure(&plan)? else { return Ok(stopped()) };
-    let decision = verdict::decide(&measured.recording);
+    let mut looks = Looks { as_built: measured.recording, relinked: None };
+    let mut spent = measured.spent.says();
     notes.extend(measured.notes);
+    let suspects: Vec<String> =
+        verdict::decide(&looks.as_built).suspects().into_iter().map(str::to_owned).collect();
+    if args.layouts.is_none() && !args.as_built && !suspects.is_empty() {
+        match look_again(&baseline, plan, suspects, &mut scratch) {
+            Ok(Some(again)) => {
+                notes.extend(again.notes);
+                spent += &format!("; with functions in other orders {}", again.spent.says());
+                looks.relinked = Some(again.recording);
+            }
+            Ok(None) => return Ok(stopped()),
+            // What was measured before is not lost for that.
+            Err(e) => notes.push(format!(
+                "where the linker put things is part of this difference: it was not compared in other orders ({e:#})"
+            )),
+        }
+    }
+    let decision = verdict::decide_both(&looks);
     if let Some((first, why)) = measured.left_out.first() {
         notes.push(format!("{} cells not compared, the first is {first}: {why}", measured.left_out.len()));
     }
@@ -187,7 +204,7 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
         command: output::command(&std::env::args().skip(1).collect::<Vec<_>>()),
         notes,
         details,
-        time: measured.spent.says(),
+        time: spent,
         ..Around::default()
     };
     let time = decision.verdict.words();
@@ -198,6 +215,6 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
         other => (time.to_owned(), exit(other, args.inconclusive)),
     };
     let around = Around { headline: format!("{words}, against {}", baseline.says), ..around };
-    print(args.format, &decision, &measured.recording, &around)?;
+    print(args.format, &decision, &looks, &around)?;
     Ok(code)
 }

@@ -45,8 +45,10 @@ pub(super) enum Inconclusive {
 ///
 /// The older one is built from a git revision (once; it is kept) or is given as an executable. Three tiers: exact counts
 /// of every cell, which any machine gives to the last digit; instructions, where valgrind is installed; and time, both
-/// programs in turns on this machine, judged over fresh launches with one error rate for all cells together. Every run
-/// carries its own controls: a copy of this program that must not be flagged, and 3 % more work that must be found.
+/// programs in turns on this machine, judged over fresh launches with one error rate for all cells together. Cells that are
+/// not shown to be as fast are compared once more with their functions in other orders, which takes another build of
+/// either side: what the change did remains, what the linker's order did does not. Every run carries its own controls: a
+/// copy of this program that must not be flagged, and 3 % more work that must be found.
 #[derive(Args, Debug)]
 #[command(
     group(ArgGroup::new("what").required(true).args(["baseline", "exact", "renew_counts", "replay", "self_test"])),
@@ -54,7 +56,6 @@ pub(super) enum Inconclusive {
 Examples:
   walkbench gate --baseline HEAD~1       counts, then old and new in turns, about two minutes
   walkbench gate --baseline main --format markdown --inconclusive pass > comment.md
-  walkbench gate --baseline main --layouts
   walkbench gate --baseline ./walkbench.old --filter '^dense_4k@16MiB/.*/512/none/1/'
   walkbench gate --exact                 counts of every cell against the committed ones; any machine
   walkbench gate --self-test 40 --budget 20 --filter '@16MiB/.*/512/none/1/map_order$' --record runs.jsonl
@@ -82,11 +83,15 @@ pub(crate) struct GateArgs {
     /// Decides tables and orders
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
-    /// Link either side so many times with its functions in other orders, another link for every launch: what luck of
-    /// placement does is noise then and no difference (22 is enough for any budget; needs lld)
+    /// Link either side so many times with its functions in other orders, another link for every launch, for all cells:
+    /// what luck of placement does is noise then and no difference (22 is enough for any budget; needs lld). Without this,
+    /// only cells that are not shown to be as fast as the baseline's are compared once more in this way
     #[arg(long, value_name = "LINKS", num_args = 0..=1, default_missing_value = "22",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) layouts: Option<u32>,
+    /// Judge this one build of either side; where in memory the linker happened to put a loop is part of the change then
+    #[arg(long, conflicts_with = "layouts")]
+    pub(super) as_built: bool,
     /// Compare programs of different compilers or profiles all the same
     #[arg(long)]
     pub(super) any_build: bool,
@@ -148,6 +153,9 @@ impl GateArgs {
         }
         if self.layouts.is_some() && self.baseline.is_none() {
             bail!("--layouts links this tree and a --baseline REVISION; expected one");
+        }
+        if self.as_built && self.baseline.is_none() {
+            bail!("--as-built says how to compare with a --baseline; expected one");
         }
         paired::enough_layouts(self.layouts)
     }

@@ -16,8 +16,6 @@ use crate::sources::scratch::Scratch;
 pub(super) struct Baseline {
     /// The executable; none if Ctrl-C came while it was built.
     pub(super) exe: Option<PathBuf>,
-    /// The same linked in other orders, where that was asked for.
-    pub(super) links: Vec<PathBuf>,
     /// For the report.
     pub(super) says: String,
     /// The commit, where it is one.
@@ -31,27 +29,15 @@ impl Baseline {
     ///
     /// # Errors
     /// There is no such thing, or it does not build.
-    pub(super) fn find(given: &str, links: Option<Links>, scratch: &mut Scratch) -> Result<Baseline> {
+    pub(super) fn find(given: &str, scratch: &mut Scratch) -> Result<Baseline> {
         let path = Path::new(given);
         if path.is_file() {
-            if links.is_some() {
-                bail!(
-                    "--baseline {given}: is an executable, which cannot be linked in other orders; --layouts expects a git \
-                     revision"
-                );
-            }
             let rights = path.metadata().with_context(|| given.to_owned())?.permissions().mode();
             if rights & 0o111 == 0 {
                 bail!("--baseline {given}: may not be executed; expected a walkbench, or a git revision");
             }
             let exe = path.canonicalize().with_context(|| given.to_owned())?;
-            return Ok(Baseline {
-                exe: Some(exe),
-                links: Vec::new(),
-                says: given.to_owned(),
-                commit: None,
-                notes: Vec::new(),
-            });
+            return Ok(Baseline { exe: Some(exe), says: given.to_owned(), commit: None, notes: Vec::new() });
         }
         let commit = commit(given)?;
         let mut notes = Vec::new();
@@ -62,15 +48,19 @@ impl Baseline {
         }
         let short = git::short(&commit);
         let says = if commit.starts_with(given) { short.to_owned() } else { format!("{given} ({short})") };
-        let mut exe = build(&commit, None, scratch)?.and_then(|files| files.into_iter().next());
-        let mut linked = Vec::new();
-        if let (Some(links), true) = (links, exe.is_some()) {
-            match build(&commit, Some(links), scratch)? {
-                Some(files) => linked = files,
-                None => exe = None,
-            }
-        }
-        Ok(Baseline { exe, links: linked, says, commit: Some(commit), notes })
+        let exe = build(&commit, None, scratch)?.and_then(|files| files.into_iter().next());
+        Ok(Baseline { exe, says, commit: Some(commit), notes })
+    }
+
+    /// The commit that it is, which can be linked in other orders.
+    ///
+    /// # Errors
+    /// It is an executable.
+    pub(super) fn commit(&self) -> Result<&str> {
+        self.commit.as_deref().with_context(|| {
+            let says = &self.says;
+            format!("--baseline {says}: is an executable, which cannot be linked in other orders; a git revision could be")
+        })
     }
 }
 
@@ -99,7 +89,14 @@ fn commit(revision: &str) -> Result<String> {
 }
 
 /// The program of a commit in files of its own, one, or one for each link; none if Ctrl-C came first.
-fn build(commit: &str, links: Option<Links>, scratch: &mut Scratch) -> Result<Option<Vec<PathBuf>>> {
+///
+/// # Errors
+/// It does not build.
+pub(super) fn build(
+    commit: &str,
+    links: Option<Links>,
+    scratch: &mut Scratch,
+) -> Result<Option<Vec<PathBuf>>> {
     let root = git::root()?;
     let kept = Kept::of(&root)?;
     let place = kept.place(&kept_as(commit, links));

@@ -33,7 +33,7 @@ use crate::os::pinning;
 use crate::progress::Progress;
 use crate::sources::git;
 use budget::{Again, again};
-pub(super) use budget::{TooSmall, enough_layouts};
+pub(super) use budget::{LINKS, TooSmall, enough_layouts};
 
 /// What the planted control and a null one are measured on: short sweeps, so that 3 % of a block is many of them.
 const CONTROL: &str = "dense_4k@16MiB/snapshot/512/none/1/map_order";

@@ -5,9 +5,9 @@
 //! --nocapture` prints rates from as many runs as one likes.
 
 use super::super::rounds::{
-    Compared, Launch, MOST_LAUNCHES, Metric, Recording, Role, Rule, SCHEMA, Series, Stage,
+    Compared, Launch, Looks, MOST_LAUNCHES, Metric, Recording, Role, Rule, SCHEMA, Series, Stage,
 };
-use super::{State, Verdict, decide, launches_wanted, to_confirm};
+use super::{State, Verdict, decide, decide_both, launches_wanted, to_confirm};
 use crate::measure::order::Rng;
 use crate::stats::clopper_pearson;
 
@@ -245,6 +245,42 @@ fn simulated_improvements_are_shown_and_pass_and_swapping_mirrors() {
     }
 }
 
+/// What luck of placement did as built is gone in other orders; what a change did is not.
+#[test]
+fn simulated_second_looks_take_placement_away_and_leave_what_a_change_did() {
+    let looks = |as_built: &World, relinked: &World, seed| Looks {
+        as_built: as_built.record(seed),
+        relinked: Some(relinked.record(seed + 100)),
+    };
+    // In other orders a launch has a luck of its own.
+    let other_orders =
+        |effects: &[f64]| World { cells: effects.len(), launch: 0.01, ..World::slower(effects) };
+    let built = World::slower(&[8.0, 3.0, -5.0]);
+    for seed in 0..4 {
+        let first = decide(&built.record(seed));
+        let ids: Vec<String> = (0..3).map(|i| format!("w@2MiB/snapshot/512/none/1/{i}")).collect();
+        assert!(first.suspects().iter().take(3).eq(&ids), "{:?}", first.suspects());
+        let lucky = decide_both(&looks(&built, &other_orders(&[0.0, 0.0, 0.0]), seed));
+        assert_eq!(lucky.verdict, Verdict::Pass, "{:?}", lucky.reasons);
+        assert_eq!(lucky.decided.len(), first.decided.len());
+        assert!(lucky.reasons.last().unwrap().contains("as built this was found: "), "{:?}", lucky.reasons);
+        let slower = decide_both(&looks(&built, &other_orders(&[4.0, 0.0, 0.0]), seed));
+        assert_eq!((slower.verdict, slower.cells(State::Slower).count()), (Verdict::Regression, 1));
+        let unsure = World { launch: 0.08, ..other_orders(&[0.0; 3]) };
+        assert_eq!(decide_both(&looks(&built, &unsure, seed)).verdict, Verdict::InconclusivePower);
+    }
+    // A cell that the second look lacks stays what it was; so does everything, where the machine cannot judge.
+    let missing = decide_both(&looks(&World::slower(&[8.0, 8.0]), &other_orders(&[0.0]), 1));
+    assert_eq!((missing.verdict, missing.cells(State::Slower).count()), (Verdict::Regression, 1));
+    for unable in
+        [World { null: 0.03, ..built.clone() }, World { planted: 0.0, ..built.clone() }, World::quiet()]
+    {
+        assert_eq!(decide(&unable.record(1)).suspects(), Vec::<&str>::new());
+    }
+    let disturbed = World { void: 0.45, ..other_orders(&[0.0; 3]) };
+    assert_eq!(decide_both(&looks(&built, &disturbed, 1)).verdict, Verdict::InconclusiveEnvironment);
+}
+
 #[test]
 fn simulated_noise_leads_to_inconclusive_and_never_to_an_alarm() {
     let verdicts =
@@ -300,7 +336,15 @@ fn a_recording_survives_its_file_and_nonsense_is_refused() {
     let r = World { cells: 2, void: 0.1, ..World::quiet() }.record(1);
     let text = serde_json::to_string(&r).unwrap();
     assert_eq!(Recording::parse(&text).unwrap(), r);
-    assert_eq!(Recording::parse(&format!("{{\"verdict\":\"pass\",\"recording\":{text}}}")).unwrap(), r);
+    let printed =
+        |second: &str| format!("{{\"verdict\":\"pass\",\"recording\":{text},\"relinked\":{second}}}");
+    assert_eq!(Recording::parse(&printed("null")).unwrap(), r);
+    assert_eq!(Looks::parse(&printed("null")).unwrap(), Looks { as_built: r.clone(), relinked: None });
+    assert_eq!(
+        Looks::parse(&printed(&text)).unwrap(),
+        Looks { as_built: r.clone(), relinked: Some(r.clone()) }
+    );
+    assert!(format!("{:#}", Looks::parse(&printed("{}")).unwrap_err()).starts_with("relinked: "));
     for (wrong, says) in [
         ("{", "expected JSON"),
         ("{}", "with a schema number"),

@@ -19,6 +19,9 @@ const SMALLER: [(u32, u32); 3] = [(8, 14), (6, 10), (5, 8)];
 const FEWEST_ROUNDS: u32 = 4;
 const _: () = assert!(FEWEST_ROUNDS >= LEAST_ROUNDS);
 
+/// Links that are enough for any budget: as many as the largest rule has launches.
+pub(in crate::cmd::gate) const LINKS: u32 = SMALLER[0].0 + SMALLER[0].1;
+
 /// No verdict fits into the budget: nothing was measured.
 #[derive(Debug)]
 pub(in crate::cmd::gate) struct TooSmall {
@@ -53,7 +56,7 @@ pub(in crate::cmd::gate) fn enough_layouts(layouts: Option<u32>) -> Result<()> {
             "--layouts {}: every launch takes a layout that no other launch had; expected {} or more, {} for all launches",
             layouts.unwrap_or(0),
             screen + confirm,
-            SMALLER[0].0 + SMALLER[0].1
+            LINKS
         );
     }
     Ok(())

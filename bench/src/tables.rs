@@ -38,16 +38,43 @@ pub(crate) fn lines(table: &Table) -> String {
 
 /// As many digits as fit and mean something.
 pub(crate) fn number(x: f64) -> String {
+    format!("{x:.0$}", decimals(x))
+}
+
+/// So many of them behind the point.
+fn decimals(x: f64) -> usize {
     match x.abs() {
-        a if a >= 99.95 => format!("{x:.0}"),
-        a if a >= 9.995 => format!("{x:.1}"),
+        a if a >= 99.95 => 0,
+        a if a >= 9.995 => 1,
         // A figure that is not nothing never reads as 0.
-        a if a > 0.0 && a < 0.01 => {
-            let digits = 2 + (-a.log10()).floor().min(12.0) as usize;
-            format!("{x:.digits$}")
-        }
-        _ => format!("{x:.2}"),
+        a if a > 0.0 && a < 0.01 => 2 + (-a.log10()).floor().min(12.0) as usize,
+        _ => 2,
     }
+}
+
+/// `value [lo..hi]`, all three with as many digits behind the point.
+pub(crate) fn with_ends(value: f64, lo: f64, hi: f64) -> String {
+    with_ends_of(decimals(value), value, lo, hi)
+}
+
+/// The same of a ratio, which near 1 has a digit more.
+pub(crate) fn ratio_with_ends(value: f64, lo: f64, hi: f64) -> String {
+    with_ends_of(ratio_decimals(value), value, lo, hi)
+}
+
+/// A ratio, which near 1 has a digit more.
+pub(crate) fn ratio(x: f64) -> String {
+    format!("{x:.0$}", ratio_decimals(x))
+}
+
+fn ratio_decimals(x: f64) -> usize {
+    if (0.8..1.25).contains(&x) { 3 } else { decimals(x) }
+}
+
+fn with_ends_of(digits: usize, value: f64, lo: f64, hi: f64) -> String {
+    // The lower end may need more not to read as 0.
+    let digits = if lo > 0.0 && lo < 0.01 { digits.max(decimals(lo)) } else { digits };
+    format!("{value:.digits$} [{lo:.digits$}..{hi:.digits$}]")
 }
 
 /// With a capital letter, as sentences and titles have.
@@ -65,7 +92,7 @@ pub(crate) fn letter(i: usize) -> String {
 
 /// `median [lo..hi]`
 pub(crate) fn interval(i: &Interval) -> String {
-    format!("{} [{}..{}]", number(i.median), number(i.lo), number(i.hi))
+    with_ends(i.median, i.lo, i.hi)
 }
 
 /// One block of text for each shape, call size, churn and number of walkers, in the order of the plan.
@@ -276,6 +303,11 @@ mod tests {
         for (x, text) in cases {
             assert_eq!(number(x), text);
         }
+        assert_eq!(with_ends(12.34, 9.876, 101.2), "12.3 [9.9..101.2]");
+        assert_eq!(with_ends(0.0123, 0.0046, 0.02), "0.0123 [0.0046..0.0200]");
+        assert_eq!(ratio_with_ends(1.2, 1.1723, 1.26), "1.200 [1.172..1.260]");
+        assert_eq!(ratio_with_ends(1.25, 1.205, 1.26), "1.25 [1.21..1.26]");
+        assert_eq!((ratio(0.9), ratio(2.0)), ("0.900".to_owned(), "2.00".to_owned()));
     }
 
     #[test]

@@ -265,9 +265,7 @@ fn questions(c: &Comparison) -> String {
 fn figure(effect: Option<Effect>) -> String {
     let Some(e) = effect else { return "-".to_owned() };
     match (e.lo, e.hi) {
-        (Some(lo), Some(hi)) if e.basis.is_some() => {
-            format!("{} [{}..{}]", tables::number(e.ratio), tables::number(lo), tables::number(hi))
-        }
+        (Some(lo), Some(hi)) if e.basis.is_some() => tables::with_ends(e.ratio, lo, hi),
         _ => tables::number(e.ratio),
     }
 }

@@ -350,13 +350,10 @@ pub(crate) fn decide_both(looks: &Looks) -> Decision {
     };
     let decided: Vec<Decided> = first.decided.iter().map(last).collect();
     let (verdict, mut reasons) = conclude(&relinked.rule, &decided, lost_launches);
+    let cells =
+        if suspects.len() == 1 { "1 cell is".to_owned() } else { format!("{} cells are", suspects.len()) };
     reasons.push(format!(
-        "{} by its functions in other orders in every launch, since as built this was found: {}",
-        if suspects.len() == 1 {
-            "1 cell is judged".to_owned()
-        } else {
-            format!("{} cells are judged, each", suspects.len())
-        },
+        "{cells} judged with functions in other orders in every launch, since as built this was found: {}",
         first.reasons.join(", ")
     ));
     Decision { verdict, reasons, decided }

@@ -10,7 +10,7 @@ use crate::export::{markdown::escape, rounded};
 use crate::questions::answer::{BreakEven, Finding, Point};
 use crate::questions::{Answer, Question, questions};
 use crate::results::Results;
-use crate::tables::{capital, number};
+use crate::tables::{capital, number, with_ends};
 
 /// What is said of a run with the prices of a kernel.
 pub(super) struct InProportion {
@@ -82,15 +82,13 @@ impl InProportion {
     /// How a dose under churn is to be read.
     fn churn(&self) -> Option<String> {
         let read = self.prices.first().filter(|p| p.model[0] > 0.0 && p.kernel[0] > 0.0)?;
-        let times = |k: f64, m: f64| number(k / m);
+        let [times, lo, hi] = [(0, 0), (1, 2), (2, 1)].map(|(k, m)| read.kernel[k] / read.model[m]);
         Some(format!(
             "Under churn the walks that collided are priced as often as they happened. Reading a present entry takes the \
-             kernel {} [{}..{}] times as long, so its walks would meet with as many collisions where invalidations come \
+             kernel {} times as long, so its walks would meet with as many collisions where invalidations come \
              that many times as seldom; at the same rate they meet with more, and starting over is worse than these \
              figures say.",
-            times(read.kernel[0], read.model[0]),
-            times(read.kernel[1], read.model[2]),
-            times(read.kernel[2], read.model[1])
+            with_ends(times, lo, hi)
         ))
     }
     /// Beneath a question's own answer, where it has a calibrated one.
@@ -214,12 +212,7 @@ impl InProportion {
 
 /// `2.3 [2.1..4.4]`
 fn ends([middle, lo, hi]: [f64; 3]) -> String {
-    format!("{} [{}..{}]", signed(middle), signed(lo), signed(hi))
-}
-
-/// Like other figures, also below zero.
-fn signed(x: f64) -> String {
-    if x < 0.0 { format!("-{}", number(-x)) } else { number(x) }
+    with_ends(middle, lo, hi)
 }
 
 fn change(priced: &Priced) -> String {

@@ -54,12 +54,9 @@ fn row(decision: &Decision, question: &Question, answer: &Answer) -> Option<Deci
 
 /// `1.31 [1.29..1.33]`
 pub(crate) fn ratio(e: &Effect) -> String {
-    let number = |x: f64| if (0.8..1.25).contains(&x) { format!("{x:.3}") } else { tables::number(x) };
     match (e.lo, e.hi) {
-        (Some(lo), Some(hi)) if e.basis.is_some() => {
-            format!("{} [{}..{}]", number(e.ratio), number(lo), number(hi))
-        }
-        _ => number(e.ratio),
+        (Some(lo), Some(hi)) if e.basis.is_some() => tables::ratio_with_ends(e.ratio, lo, hi),
+        _ => tables::ratio(e.ratio),
     }
 }
 

@@ -24,7 +24,7 @@ fn with(list: &Rle<RawCode>, index: usize, code: RawCode) -> Option<Rle<RawCode>
 }
 
 /// Planted differences of a kind that are tried.
-const ENOUGH: usize = 80;
+const ENOUGH: usize = 30;
 
 /// Changes race after race, each in a copy of its own, where `plant` finds something to change: how many are refused, and the
 /// names of those that are not.

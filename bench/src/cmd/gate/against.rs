@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::arguments::{Format, GateArgs, Tier};
+use super::arguments::{Format, GateArgs, Inconclusive, Tier};
 use super::baseline::Baseline;
 use super::look_again::{links, look_again};
 use super::paired::{self, Plan};
@@ -173,9 +173,11 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
     let mut looks = Looks { as_built: measured.recording, relinked: None };
     let mut spent = measured.spent.says();
     notes.extend(measured.notes);
-    let suspects: Vec<String> =
-        verdict::decide(&looks.as_built).suspects().into_iter().map(str::to_owned).collect();
-    if args.layouts.is_none() && !args.as_built && !suspects.is_empty() {
+    let first = verdict::decide(&looks.as_built);
+    let suspects: Vec<String> = first.suspects().into_iter().map(str::to_owned).collect();
+    // Two more builds are for a verdict that somebody waits for.
+    let is_decided = first.verdict != Verdict::Regression && args.inconclusive == Inconclusive::Pass;
+    if args.layouts.is_none() && !args.as_built && !is_decided && !suspects.is_empty() {
         match look_again(&baseline, plan, suspects, &mut scratch) {
             Ok(Some(again)) => {
                 notes.extend(again.notes);

@@ -126,7 +126,7 @@ pub(crate) struct GateArgs {
     /// Decide once more on what an earlier gate recorded with --format json
     #[arg(long, value_name = "FILE")]
     pub(super) replay: Option<PathBuf>,
-    /// What to make of a run that could not decide
+    /// What to make of a run that could not decide; with `pass` it is not looked at again in other orders either
     #[arg(long, value_enum, default_value_t = Inconclusive::Fail)]
     pub(super) inconclusive: Inconclusive,
     /// Where the committed counts are; by default bench/counts.txt of the project

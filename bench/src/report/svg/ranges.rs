@@ -3,9 +3,10 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::theme::{INK, WIDTH, anchored, colour, cut, lines, ratio, text};
+use super::theme::{INK, WIDTH, anchored, colour, cut, lines, text};
 use super::{Area, Axis, Drawn, whisker};
 use crate::report::figure::Ranges;
+use crate::tables::ratio;
 
 /// Of a row with a name of one line, and of each further line.
 const ROW: u32 = 22;

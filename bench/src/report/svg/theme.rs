@@ -3,8 +3,6 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::tables;
-
 /// Pixels of a chart; a page scales it down.
 pub(super) const WIDTH: u32 = 720;
 /// Letters and axes, for a light ground.
@@ -121,11 +119,6 @@ fn named(x: f64) -> String {
         a if a >= 0.001 || a == 0.0 => short(x, ""),
         _ => format!("{x:.0e}"),
     }
-}
-
-/// A ratio in the digits that the tables give it.
-pub(super) fn ratio(x: f64) -> String {
-    if (0.8..1.25).contains(&x) { format!("{x:.3}") } else { tables::number(x) }
 }
 
 /// Black or white, whichever is read more easily on this (the contrast of WCAG).

@@ -1,7 +1,7 @@
 //! How many launches and rounds fit into a budget.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -63,31 +63,39 @@ pub(in crate::cmd::gate) fn enough_layouts(layouts: Option<u32>) -> Result<()> {
 }
 
 impl Bench<'_> {
+    /// Refuses as soon as the first `done` of so many cells need more than there is: what all of them give need not be
+    /// learned for that.
+    pub(super) fn can_be_enough(
+        &self,
+        cells: &[Cell],
+        (done, all): (usize, usize),
+        began: Instant,
+    ) -> Result<()> {
+        let [.., smallest] = SMALLER;
+        let needs = began.elapsed() + takes(cells, &smaller(smallest, 0.0));
+        if needs > self.plan.budget {
+            bail!(TooSmall {
+                budget_s: self.plan.budget.as_secs(),
+                cells: self.plan.cells.len(),
+                expected_s: (needs.as_secs_f64() * all as f64 / done.max(1) as f64).ceil() as u64,
+            });
+        }
+        Ok(())
+    }
+
     /// The largest rule that fits into `left`.
     pub(super) fn rule(&self, cells: &[Cell], left: Duration, elapsed: Duration) -> Result<Rule> {
-        let full = Rule::default();
         let mut needs = Duration::ZERO;
         let layouts = self.plan.layouts.len() as u32;
         for (screen_launches, confirm_launches) in SMALLER {
             if layouts > 0 && screen_launches + confirm_launches > layouts {
                 continue;
             }
-            let takes = |share: f64| {
-                let rounds = |n: u32| ((f64::from(n) * share) as u32).max(FEWEST_ROUNDS);
-                let rule = Rule {
-                    screen_launches,
-                    confirm_launches,
-                    screen_rounds: rounds(full.screen_rounds),
-                    confirm_rounds: rounds(full.confirm_rounds),
-                    ..full.clone()
-                };
-                (takes(cells, &rule), rule)
-            };
             // From all rounds down to the fewest.
             for step in (0..=30).rev() {
-                let (time, rule) = takes(f64::from(step) / 30.0);
-                needs = time;
-                if time <= left {
+                let rule = smaller((screen_launches, confirm_launches), f64::from(step) / 30.0);
+                needs = takes(cells, &rule);
+                if needs <= left {
                     rule.check()?;
                     return Ok(rule);
                 }
@@ -98,6 +106,19 @@ impl Bench<'_> {
             cells: self.plan.cells.len(),
             expected_s: (needs + elapsed).as_secs() + 2,
         })
+    }
+}
+
+/// So many launches, with a share of the rounds.
+fn smaller((screen_launches, confirm_launches): (u32, u32), share: f64) -> Rule {
+    let full = Rule::default();
+    let rounds = |n: u32| ((f64::from(n) * share) as u32).max(FEWEST_ROUNDS);
+    Rule {
+        screen_launches,
+        confirm_launches,
+        screen_rounds: rounds(full.screen_rounds),
+        confirm_rounds: rounds(full.confirm_rounds),
+        ..full
     }
 }
 

@@ -39,10 +39,12 @@ impl Bench<'_> {
         wanted.push((FAULTING_CONTROL.to_owned(), Role::Null));
         // The last one, of which the planted control is made.
         wanted.push((CONTROL.to_owned(), Role::Null));
-        for (id, role) in wanted {
+        let (calibrating, all) = (Instant::now(), wanted.len());
+        for (done, (id, role)) in wanted.into_iter().enumerate() {
             if interrupt::is_asked() {
                 return Ok(None);
             }
+            self.can_be_enough(&cells, (done, all), calibrating)?;
             self.progress.step(self.steps, &format!("trying {id}"));
             self.steps += 1;
             let group = id.rsplit_once('/').and_then(|(group, _)| Group::parse(group));

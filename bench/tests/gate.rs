@@ -3,6 +3,8 @@
 //! Baselines that misbehave are shell scripts that speak the protocol up to some point. Nothing here depends on how fast
 //! or quiet the machine is.
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -446,13 +448,7 @@ fn a_program_against_itself_is_never_slower_and_much_more_work_is_seen_in_its_di
 #[test]
 fn a_slower_cell_is_looked_at_again_in_links_of_both_sides() {
     let place = tempfile::tempdir().unwrap();
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cloned = Command::new("git")
-        .args(["clone", "--quiet", "--shared", "--no-checkout"])
-        .args([&project, place.path()])
-        .status();
-    if !cloned.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: these sources are in no git repository");
+    if !common::clone_sources(place.path()) {
         return;
     }
     // A cargo that builds what is there already, and links by writing a number behind a copy of it.

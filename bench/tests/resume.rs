@@ -1,5 +1,7 @@
 //! Runs that end early: killed, interrupted, out of disk; and what `--resume` makes of them.
 
+mod common;
+
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -275,13 +277,7 @@ fn a_run_that_is_still_going_on_is_left_alone() {
 #[test]
 fn with_layouts_every_launch_is_a_link_of_its_own() {
     let place = tempfile::tempdir().unwrap();
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cloned = Command::new("git")
-        .args(["clone", "--quiet", "--shared", "--no-checkout"])
-        .args([&project, place.path()])
-        .status();
-    if !cloned.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: these sources are in no git repository");
+    if !common::clone_sources(place.path()) {
         return;
     }
     // A cargo that "links" by writing its number behind a copy of this program.

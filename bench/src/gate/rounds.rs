@@ -238,12 +238,12 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Reads a recording, also out of the whole JSON that `walkbench gate` printed.
-    ///
-    /// # Errors
-    /// What is not as expected.
+    /// Reads one look, as [`Looks::parse`] does.
+    #[cfg(test)]
     pub(crate) fn parse(text: &str) -> Result<Recording> {
-        let mut value: serde_json::Value = serde_json::from_str(text).context("expected JSON")?;
+        Recording::of(serde_json::from_str(text).context("expected JSON")?)
+    }
+    fn of(mut value: serde_json::Value) -> Result<Recording> {
         if let Some(inside) = value.get_mut("recording") {
             value = inside.take();
         }
@@ -311,16 +311,17 @@ pub(crate) struct Looks {
 }
 
 impl Looks {
-    /// Reads what [`Recording::parse`] does, and the second look where there was one.
+    /// Reads a recording, also out of the whole JSON that `walkbench gate` printed, with the second look where there was one.
     ///
     /// # Errors
     /// What is not as expected.
     pub(crate) fn parse(text: &str) -> Result<Looks> {
-        let as_built = Recording::parse(text)?;
-        let value: serde_json::Value = serde_json::from_str(text).context("expected JSON")?;
-        let relinked = value.get("relinked").filter(|second| !second.is_null());
-        let relinked = relinked.map(|second| Recording::parse(&second.to_string()).context("relinked"));
-        Ok(Looks { as_built, relinked: relinked.transpose()? })
+        let mut value: serde_json::Value = serde_json::from_str(text).context("expected JSON")?;
+        let relinked =
+            value.get_mut("relinked").map(serde_json::Value::take).filter(|second| !second.is_null());
+        let as_built = Recording::of(value)?;
+        let relinked = relinked.map(|second| Recording::of(second).context("relinked")).transpose()?;
+        Ok(Looks { as_built, relinked })
     }
     /// First look and second.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Recording> {

@@ -340,7 +340,14 @@ pub(crate) fn decide(recording: &Recording) -> Decision {
 /// Decides where there may have been a second look: what it looked at is judged by it alone, and so are the controls.
 pub(crate) fn decide_both(looks: &Looks) -> Decision {
     let first = decide(&looks.as_built);
-    let Some(relinked) = &looks.relinked else { return first };
+    match &looks.relinked {
+        Some(relinked) => decide_again(&first, relinked),
+        None => first,
+    }
+}
+
+/// The same, with what the first look said.
+pub(crate) fn decide_again(first: &Decision, relinked: &Recording) -> Decision {
     let (again, lost_launches) = judge_all(relinked);
     let suspects = first.suspects();
     let last = |d: &Decided| {

@@ -37,7 +37,7 @@ struct Progress {
 }
 
 /// Two processors that this process may use: one to walk on, one to touch on.
-pub(super) fn processors() -> Option<[usize; 2]> {
+fn processors() -> Option<[usize; 2]> {
     pinning::allowed().first_chunk().copied()
 }
 

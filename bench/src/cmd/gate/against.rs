@@ -173,15 +173,16 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
     let mut looks = Looks { as_built: measured.recording, relinked: None };
     let mut spent = measured.spent.says();
     notes.extend(measured.notes);
-    let first = verdict::decide(&looks.as_built);
-    let suspects: Vec<String> = first.suspects().into_iter().map(str::to_owned).collect();
+    let mut decision = verdict::decide(&looks.as_built);
+    let suspects: Vec<String> = decision.suspects().into_iter().map(str::to_owned).collect();
     // Two more builds are for a verdict that somebody waits for.
-    let is_decided = first.verdict != Verdict::Regression && args.inconclusive == Inconclusive::Pass;
+    let is_decided = decision.verdict != Verdict::Regression && args.inconclusive == Inconclusive::Pass;
     if args.layouts.is_none() && !args.as_built && !is_decided && !suspects.is_empty() {
         match look_again(&baseline, plan, suspects, &mut scratch) {
             Ok(Some(again)) => {
                 notes.extend(again.notes);
                 spent += &format!("; with functions in other orders {}", again.spent.says());
+                decision = verdict::decide_again(&decision, &again.recording);
                 looks.relinked = Some(again.recording);
             }
             Ok(None) => return Ok(stopped()),
@@ -191,7 +192,6 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
             )),
         }
     }
-    let decision = verdict::decide_both(&looks);
     if let Some((first, why)) = measured.left_out.first() {
         notes.push(format!("{} cells not compared, the first is {first}: {why}", measured.left_out.len()));
     }

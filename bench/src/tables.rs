@@ -36,6 +36,11 @@ pub(crate) fn lines(table: &Table) -> String {
     table.lines().map(|l| format!("{}\n", l.trim_end())).collect()
 }
 
+/// So many cells, in words.
+pub(crate) fn cells(n: usize) -> String {
+    if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") }
+}
+
 /// As many digits as fit and mean something.
 pub(crate) fn number(x: f64) -> String {
     format!("{x:.0$}", decimals(x))

@@ -88,7 +88,7 @@ fn baselines_that_misbehave_end_the_gate_with_2_and_say_how() {
         ("a hang", &hello, "run) exec sleep 1000;;", "no answer to `run"),
         ("garbage", &hello, "run) echo '{\"ns\":\"many\"}';;", "garbage"),
         ("no time", &hello, "run) echo '{\"ns\":0,\"switches\":0}';;", "took 0 ns"),
-        ("other answers", &hello, "", "1 cells give other answers than the baseline's"),
+        ("other answers", &hello, "", "1 cell with other answers than the baseline's"),
         (
             "no such cell",
             &hello,
@@ -446,7 +446,7 @@ fn a_program_against_itself_is_never_slower_and_much_more_work_is_seen_in_its_di
 /// What is slower as built is compared once more with other links of both sides; where there are none, that is said, and
 /// the first look stands.
 #[test]
-fn a_slower_cell_is_looked_at_again_in_links_of_both_sides() {
+fn a_cell_that_is_slower_is_looked_at_again_in_links_of_both_sides() {
     let place = tempfile::tempdir().unwrap();
     if !common::clone_sources(place.path()) {
         return;
@@ -478,7 +478,10 @@ fn a_slower_cell_is_looked_at_again_in_links_of_both_sides() {
     let Some((_, report)) = judged("60") else { return };
     assert_eq!(report["relinked"]["comparisons"][0]["id"], report["recording"]["comparisons"][0]["id"]);
     let reasons = report["reasons"].to_string();
-    assert!(reasons.contains("1 cell is judged with functions in other orders"), "{reasons}");
+    assert!(
+        reasons.contains("1 cell is judged by a second look with functions in other orders"),
+        "{reasons}"
+    );
     let notes = report["around"]["notes"].to_string();
     assert!(notes.contains("22 layouts of each side"), "{notes}");
 
@@ -520,6 +523,8 @@ fn one_count_more_fails_with_5_and_says_which_and_why() {
     let same = exact(&committed, &[]);
     assert_eq!(same.status.code(), Some(0), "{}{}", text(&same.stdout), text(&same.stderr));
     assert!(text(&same.stdout).starts_with("pass: 2 cells"));
+    let checked = exact(&committed, &["--oracle"]);
+    assert!(text(&checked.stdout).ends_with(", and answer what the oracle does\n"), "{checked:?}");
     let counts = fs::read_to_string(&committed).unwrap();
     let altered = place.path().join("counts.txt");
     fs::write(&altered, counts.replace(" ptes_visited=512 ", " ptes_visited=511 ")).unwrap();

@@ -25,7 +25,7 @@ use self::arguments::{Format, Inconclusive};
 use self::untimed::Untimed;
 use crate::gate::counts;
 use crate::gate::report::{self, Around};
-use crate::gate::rounds::Looks;
+use crate::gate::rounds::{Looks, Orders};
 use crate::gate::verdict::{self, Verdict};
 use crate::interrupt;
 use crate::output;
@@ -70,7 +70,7 @@ fn replay(args: &GateArgs, file: &Path) -> Result<ExitCode> {
     }
     let looks = Looks::parse(&text).with_context(|| file.display().to_string())?;
     let decision = verdict::decide_both(&looks);
-    let note = &looks.as_built.note;
+    let note = &looks.first.note;
     // What `gate` printed says more than the bare recording.
     let printed: Option<Around> = serde_json::from_str::<serde_json::Value>(&text)
         .ok()
@@ -95,15 +95,16 @@ fn print(format: Format, decision: &verdict::Decision, looks: &Looks, around: &A
             "reasons": decision.reasons,
             "cells": decision.decided,
             "around": around,
-            "recording": looks.as_built,
-            "relinked": looks.relinked,
+            "recording": looks.first,
+            (Orders::Same.key()): looks.second(Orders::Same),
+            (Orders::Others.key()): looks.second(Orders::Others),
         })),
     }
 }
 
 fn renew(args: &GateArgs) -> Result<ExitCode> {
     let path = exact::file(args.counts.as_deref())?;
-    let Some(table) = exact::count(None)? else { return Ok(stopped()) };
+    let Some(table) = exact::count(None, false)? else { return Ok(stopped()) };
     exact::write(&path, &table)?;
     output::print(&format!("{} cells counted; wrote {}\n", table.0.len(), path.display()))?;
     Ok(ExitCode::SUCCESS)
@@ -112,7 +113,7 @@ fn renew(args: &GateArgs) -> Result<ExitCode> {
 fn compare(args: &GateArgs) -> Result<ExitCode> {
     let path = exact::file(args.counts.as_deref())?;
     let before = exact::read(&path, args.filter.as_ref())?;
-    let Some(after) = exact::count(args.filter.as_ref())? else { return Ok(stopped()) };
+    let Some(after) = exact::count(args.filter.as_ref(), args.oracle)? else { return Ok(stopped()) };
     let difference = counts::compare(&before, &after);
     match args.format {
         Format::Json => output::print_json(&json!({
@@ -122,9 +123,10 @@ fn compare(args: &GateArgs) -> Result<ExitCode> {
         }))?,
         Format::Text | Format::Markdown if difference.is_none() => {
             output::print(&format!(
-                "pass: {} cells count exactly what {} says\n",
+                "pass: {} cells count exactly what {} says{}\n",
                 difference.cells,
-                path.display()
+                path.display(),
+                if args.oracle { ", and answer what the oracle does" } else { "" }
             ))?;
         }
         Format::Text | Format::Markdown => output::print(&format!(

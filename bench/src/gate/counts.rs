@@ -16,6 +16,8 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use crate::tables::cells;
+
 /// The first words of the file, before its schema number.
 const HEADER: &str = "# walkbench counts, schema";
 const SCHEMA: u32 = 1;
@@ -206,11 +208,11 @@ impl Difference {
                 let _ = writeln!(text, "    and {} more cells; --format json has all", moved.len() - SHOWN);
             }
         }
-        for (cells, what) in
+        for (ids, what) in
             [(&self.gone, "only in the committed counts"), (&self.added, "not in the committed counts")]
         {
-            if let Some(first) = cells.first() {
-                let _ = writeln!(text, "{} cells {what}, the first is {first}", cells.len());
+            if let Some(first) = ids.first() {
+                let _ = writeln!(text, "{} {what}, the first is {first}", cells(ids.len()));
             }
         }
         text
@@ -218,7 +220,6 @@ impl Difference {
 }
 
 fn directions(up: usize, down: usize) -> String {
-    let cells = |n: usize| if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") };
     match (up, down) {
         (up, 0) => format!("more in {}", cells(up)),
         (0, down) => format!("less in {}", cells(down)),
@@ -324,7 +325,7 @@ mod tests {
             "100 -> 101  (+1.000 %)",
             "0 -> 1  (new)",
             "retries: less in 1 cell",
-            "1 cells only in the committed counts, the first is g/gone",
+            "1 cell only in the committed counts, the first is g/gone",
         ] {
             assert!(text.contains(part), "{part:?} not in\n{text}");
         }

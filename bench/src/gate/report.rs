@@ -147,7 +147,7 @@ fn equals(decision: &Decision) -> Option<String> {
     Some(format!(
         "{}: slower by {most:.2} % at most, in the least sure of them, with 95 % confidence each; a slowdown of \
          {middle:.1} % (the middle cell) to {last:.1} % (the last) would have been found four times out of five",
-        if equal.len() == 1 { "1 cell".to_owned() } else { format!("{} cells", equal.len()) }
+        tables::cells(equal.len())
     ))
 }
 
@@ -160,9 +160,10 @@ fn tails(decision: &Decision, looks: &Looks) -> Option<String> {
     let (least, most) = (see.clone().fold(f64::INFINITY, f64::min), see.fold(f64::NEG_INFINITY, f64::max));
     let is_known = most >= least;
     (!quiet.is_empty()).then(|| {
-        let shown = looks.as_built.rule.bounds(Metric::P99).equal;
+        let shown = looks.first.rule.bounds(Metric::P99).equal;
         let mut says = format!(
-            "the p99 of operations, where it was compared: {equal} cells less than {shown:.0} % slower"
+            "the p99 of operations, where it was compared: {} less than {shown:.0} % slower",
+            tables::cells(equal)
         );
         if quiet.len() > equal {
             let _ = write!(says, ", {} too noisy to say, which denies nobody a pass", quiet.len() - equal);
@@ -189,7 +190,9 @@ fn launches(looks: &Looks) -> String {
             100.0 * void as f64 / blocks.max(1) as f64
         )
     };
-    looks.all().map(one).collect::<Vec<_>>().join("; with functions in other orders ")
+    let second =
+        looks.second.as_ref().map(|(orders, second)| format!("; {}: {}", orders.words(), one(second)));
+    one(&looks.first) + &second.unwrap_or_default()
 }
 
 /// For a terminal of 100 columns.

@@ -1,7 +1,7 @@
 //! From recorded rounds to a verdict: pure, so that a recording gives the same verdict everywhere and for ever.
 //!
-//! 1. A launch's value of a cell is the median over its rounds of ln(new / old), or the mean of such medians
-//!    ([`super::rounds::Series::value`]); rounds are never pooled over launches.
+//! 1. A launch's value of a cell is the median over its rounds of ln(new / old), or the mean of two such
+//!    medians ([`super::rounds::Series::value`]); rounds are never pooled over launches.
 //! 2. **Screen**: every cell, eight launches. Cells that seem slower or faster (Student's t over launches, one-sided
 //!    p < 0.10), and cells that these launches cannot show to be equal, are looked at again.
 //! 3. **Confirm**: those cells, on fresh launches, fourteen, and more of a cell that scattered much in the first. "At most
@@ -16,8 +16,9 @@
 //! 6. A p99 is a comparison of its own, judged in the same family with limits five times as wide. What is not resolved of
 //!    it is said and denies nobody a pass.
 //! 7. The controls are judged as cells are: the null ones must not be flagged, the planted one must be found.
-//! 8. Cells that all this does not show to be as fast may be looked at once more, with functions in other orders in every
-//!    launch ([`decide_both`]): of these the second look decides alone, by the same rules.
+//! 8. What all this does not show may be looked at once more ([`Decision::suspects`]), with functions in other orders in every
+//!    launch or in the same ones: of these cells the second look decides alone, by the same rules ([`decide_both`]). If the
+//!    planted control was missed, these are all of them.
 
 #[cfg(test)]
 mod corpus;
@@ -27,8 +28,9 @@ mod simulation;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::rounds::{Launch, Looks, MOST_LAUNCHES, Metric, Recording, Role, Rule, Stage};
+use super::rounds::{Launch, Looks, MOST_LAUNCHES, Metric, Orders, Recording, Role, Rule, Stage};
 use crate::stats::{Alternative, Estimate, Sorted, estimate, sign_flip_max_t_with_gaps};
+use crate::tables::cells;
 
 /// How likely an effect of the size that is called the smallest detectable one is found.
 const POWER: f64 = 0.8;
@@ -106,18 +108,26 @@ impl Decision {
     pub(crate) fn cells(&self, state: State) -> impl Iterator<Item = &Decided> {
         self.decided.iter().filter(move |d| d.role == Role::Cell && d.state == state)
     }
-    /// Cells that where the linker put them may have decided about: all that are not shown to be as fast, and the faster
-    /// ones beside them. None where nothing is wrong, or where the machine or the controls say that nothing can be judged.
-    pub(crate) fn suspects(&self) -> Vec<&str> {
-        let is_found = self.controls(Role::Planted).all(|d| d.state == State::Slower);
-        if !(is_found && matches!(self.verdict, Verdict::Regression | Verdict::InconclusivePower)) {
+    /// The cells that a second look in such orders could say more about. In others: all that are not shown to be as fast, and
+    /// the faster ones beside them, since where the linker put them may have decided. In the same ones: what is not resolved.
+    /// All, if the planted control was missed: then nothing is known of any. None where nothing is wrong, or where the machine
+    /// or the null controls say that nothing can be judged.
+    pub(crate) fn suspects(&self, orders: Orders) -> Vec<&str> {
+        let is_asked = match orders {
+            Orders::Same => matches!(self.verdict, Verdict::InconclusivePower),
+            Orders::Others => matches!(self.verdict, Verdict::Regression | Verdict::InconclusivePower),
+        };
+        if !is_asked {
             return Vec::new();
         }
+        let is_blind = self.controls(Role::Planted).any(|d| d.state != State::Slower);
         let is_known = |d: &&Decided| match (d.state, d.metric) {
+            _ if is_blind => false,
             (State::Equal, _) => true,
             // Denies nobody a pass.
             (State::Unresolved | State::TooNoisy, Metric::P99) => true,
-            (State::Slower | State::Faster | State::Unresolved | State::TooNoisy, _) => false,
+            (State::Slower | State::Faster, _) => orders == Orders::Same,
+            (State::Unresolved | State::TooNoisy, Metric::Block) => false,
         };
         let of_cells = self.decided.iter().filter(|d| d.role == Role::Cell && !is_known(d));
         let mut ids: Vec<&str> = of_cells.map(|d| d.id.as_str()).collect();
@@ -339,28 +349,29 @@ pub(crate) fn decide(recording: &Recording) -> Decision {
 
 /// Decides where there may have been a second look: what it looked at is judged by it alone, and so are the controls.
 pub(crate) fn decide_both(looks: &Looks) -> Decision {
-    let first = decide(&looks.as_built);
-    match &looks.relinked {
-        Some(relinked) => decide_again(&first, relinked),
+    let first = decide(&looks.first);
+    match &looks.second {
+        Some((orders, second)) => decide_again(&first, *orders, second),
         None => first,
     }
 }
 
 /// The same, with what the first look said.
-pub(crate) fn decide_again(first: &Decision, relinked: &Recording) -> Decision {
-    let (again, lost_launches) = judge_all(relinked);
-    let suspects = first.suspects();
+pub(crate) fn decide_again(first: &Decision, orders: Orders, second: &Recording) -> Decision {
+    let (again, lost_launches) = judge_all(second);
+    let suspects = first.suspects(orders);
     let last = |d: &Decided| {
         let is_same = |o: &&Decided| (o.role, o.metric, &o.id) == (d.role, d.metric, &d.id);
         let is_asked = d.role != Role::Cell || suspects.contains(&d.id.as_str());
         again.iter().find(is_same).filter(|_| is_asked).unwrap_or(d).clone()
     };
     let decided: Vec<Decided> = first.decided.iter().map(last).collect();
-    let (verdict, mut reasons) = conclude(&relinked.rule, &decided, lost_launches);
-    let cells =
-        if suspects.len() == 1 { "1 cell is".to_owned() } else { format!("{} cells are", suspects.len()) };
+    let (verdict, mut reasons) = conclude(&second.rule, &decided, lost_launches);
+    let are = if suspects.len() == 1 { "is" } else { "are" };
     reasons.push(format!(
-        "{cells} judged with functions in other orders in every launch, since as built this was found: {}",
+        "{} {are} judged by {}, since the first found this: {}",
+        cells(suspects.len()),
+        orders.words(),
         first.reasons.join(", ")
     ));
     Decision { verdict, reasons, decided }
@@ -396,7 +407,6 @@ fn conclude(rule: &Rule, decided: &[Decided], lost_launches: bool) -> (Verdict, 
     };
     let count = |state| of(Metric::Block, state);
     let controls = |role| decided.iter().filter(move |d| d.role == role);
-    let cells = |n: usize| if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") };
     if let Some(null) = controls(Role::Null).find(|d| matches!(d.state, State::Slower | State::Faster)) {
         let ratio = null.ratio.map_or(1.0, |r| r.value);
         let says = format!(

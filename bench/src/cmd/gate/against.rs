@@ -21,6 +21,7 @@ use crate::gate::counts;
 use crate::gate::report::Around;
 use crate::gate::rounds::Looks;
 use crate::gate::verdict::{self, Verdict};
+use crate::interrupt;
 use crate::measure::machine::Machine;
 use crate::output;
 use crate::record::JSON_SCHEMA;
@@ -46,7 +47,7 @@ fn counted(args: &GateArgs, commit: Option<&str>) -> Result<Option<Counted>> {
     if before.0.is_empty() {
         return skipped("--filter matches none of them (they are of small sizes; see `walkbench verify`)");
     }
-    let Some(after) = exact::count(args.filter.as_ref())? else { return Ok(None) };
+    let Some(after) = exact::count(args.filter.as_ref(), false)? else { return Ok(None) };
     let difference = counts::compare(&before, &after);
     let over = difference.over(args.count_budget).len();
     let note = if difference.moved.is_empty() {
@@ -91,6 +92,7 @@ fn plan(
         tails: args.tails.clone(),
         budget: Duration::from_secs(args.budget),
         seed,
+        draws: "gate",
         patience: Duration::from_secs(args.patience),
         any_build: args.any_build,
     }
@@ -107,7 +109,7 @@ pub(super) fn try_itself(args: &GateArgs, n: u64) -> Result<ExitCode> {
     let mut kept = Kept::open(args.record.as_deref(), args.budget, &cells)?;
     let is_whole = self_test::run(&mut kept, &args.planted, n, args.seed, args.budget, |planted, seed| {
         let plan = plan(args, programs.clone(), cells.clone(), planted, seed);
-        Ok(paired::measure(&plan)?.map(|measured| measured.recording))
+        self_test::looks(plan)
     })?;
     let tally = kept.tally();
     let machine = Machine::read().line();
@@ -170,27 +172,28 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
         return Untimed::new(executes_more, is_over, notes, details).print(args.format);
     }
     let Some(measured) = paired::measure(&plan)? else { return Ok(stopped()) };
-    let mut looks = Looks { as_built: measured.recording, relinked: None };
+    let mut looks = Looks { first: measured.recording, second: None };
     let mut spent = measured.spent.says();
     notes.extend(measured.notes);
-    let mut decision = verdict::decide(&looks.as_built);
-    let suspects: Vec<String> = decision.suspects().into_iter().map(str::to_owned).collect();
-    // Two more builds are for a verdict that somebody waits for.
+    let mut decision = verdict::decide(&looks.first);
+    // More time, perhaps two more builds, are for a verdict that somebody waits for.
     let is_decided = decision.verdict != Verdict::Regression && args.inconclusive == Inconclusive::Pass;
-    if args.layouts.is_none() && !args.as_built && !is_decided && !suspects.is_empty() {
-        match look_again(&baseline, plan, suspects, &mut scratch) {
-            Ok(Some(again)) => {
+    if !is_decided {
+        match look_again(args, &baseline, (plan, &decision), &mut scratch, &mut notes) {
+            Ok(Some((orders, again))) => {
                 notes.extend(again.notes);
-                spent += &format!("; with functions in other orders {}", again.spent.says());
-                decision = verdict::decide_again(&decision, &again.recording);
-                looks.relinked = Some(again.recording);
+                spent += &format!("; {}: {}", orders.words(), again.spent.says());
+                decision = verdict::decide_again(&decision, orders, &again.recording);
+                looks.second = Some((orders, again.recording));
             }
-            Ok(None) => return Ok(stopped()),
+            Ok(None) => {}
             // What was measured before is not lost for that.
-            Err(e) => notes.push(format!(
-                "where the linker put things is part of this difference: it was not compared in other orders ({e:#})"
-            )),
+            Err(e) => notes.push(format!("there was no second look: {e:#}")),
         }
+    }
+    let is_stopped = looks.second.is_none() && interrupt::is_asked();
+    if is_stopped {
+        notes.push("Ctrl-C ended the second look: this is what the first one found".to_owned());
     }
     if let Some((first, why)) = measured.left_out.first() {
         notes.push(format!("{} cells not compared, the first is {first}: {why}", measured.left_out.len()));
@@ -218,5 +221,5 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
     };
     let around = Around { headline: format!("{words}, against {}", baseline.says), ..around };
     print(args.format, &decision, &looks, &around)?;
-    Ok(code)
+    Ok(if is_stopped { ExitCode::from(interrupt::EXIT_CODE) } else { code })
 }

@@ -120,6 +120,9 @@ pub(crate) struct GateArgs {
     /// Compare the exact counts of every cell with the committed ones
     #[arg(long)]
     pub(super) exact: bool,
+    /// With --exact, compare every answer with the oracle's in the same pass, as `walkbench verify` does
+    #[arg(long, requires = "exact")]
+    pub(super) oracle: bool,
     /// Write the committed counts anew
     #[arg(long)]
     pub(super) renew_counts: bool,

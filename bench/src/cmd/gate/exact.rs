@@ -16,18 +16,21 @@ use crate::interrupt;
 use crate::measure::clock::Clock;
 use crate::measure::matrix::Group;
 use crate::measure::member::NOOP;
+use crate::tables;
 use crate::workers;
 
 /// Under churn the seed decides where and when it strikes: one could miss a path that another takes.
 const SEEDS: [u64; 3] = [1, 2, 3];
+/// Cells named when some cannot be counted.
+const SHOWN: usize = 5;
 /// The committed counts, from the root of the project.
 pub(super) const FILE: &str = "bench/counts.txt";
 
-/// Counts; none when Ctrl-C came first.
+/// Counts; none when Ctrl-C came first. With `is_checked` every answer is compared with the oracle's on the way.
 ///
 /// # Errors
-/// The cell that could not be counted; a filter that matches nothing.
-pub(super) fn count(filter: Option<&Regex>) -> Result<Option<CountTable>> {
+/// Cells that could not be counted, or differ; a filter that matches nothing.
+pub(super) fn count(filter: Option<&Regex>, is_checked: bool) -> Result<Option<CountTable>> {
     let groups = verify::groups(filter)?;
     let cells: Vec<(&Group, &'static str)> = groups
         .iter()
@@ -39,25 +42,34 @@ pub(super) fn count(filter: Option<&Regex>) -> Result<Option<CountTable>> {
         &cells,
         |(group, backend)| group.cell_id(backend),
         || !interrupt::is_asked(),
-        |(group, backend)| cell(group, backend, clock),
+        |(group, backend)| cell(group, backend, clock, is_checked),
     );
     let mut table = CountTable::default();
+    let mut wrong = Vec::new();
     for ((group, backend), counts) in cells.iter().zip(counted) {
         let Some(counts) = counts else { return Ok(None) };
         let id = group.cell_id(backend);
-        let counts =
-            counts.with_context(|| format!("{id}: cannot be counted; `walkbench verify` says more"))?;
-        table.0.insert(id, counts);
+        match counts {
+            Ok(counts) => drop(table.0.insert(id, counts)),
+            Err(e) => wrong.push(format!("{id}: {e:#}")),
+        }
+    }
+    if !wrong.is_empty() {
+        bail!(
+            "{} cannot be counted; `walkbench verify` says more\n{}",
+            tables::cells(wrong.len()),
+            wrong.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n")
+        );
     }
     Ok(Some(table))
 }
 
 /// One cell: without churn once, with churn the sum over the seeds.
-fn cell(group: &Group, backend: &str, clock: Clock) -> Result<BTreeMap<String, u64>> {
+fn cell(group: &Group, backend: &str, clock: Clock, is_checked: bool) -> Result<BTreeMap<String, u64>> {
     let seeds = if group.churn.is_some() { &SEEDS[..] } else { &SEEDS[..1] };
     let mut sum = BTreeMap::new();
     for &seed in seeds {
-        for (name, n) in verify::counts(group, backend, seed, clock)? {
+        for (name, n) in verify::counts(group, backend, seed, clock, is_checked)? {
             if n > 0 {
                 *sum.entry(name.to_owned()).or_insert(0) += n;
             }
@@ -128,14 +140,15 @@ mod tests {
     #[test]
     fn counting_on_several_processors_gives_what_verify_counts() {
         let filter = Regex::new("^dense_4k@.*/(map_order|noop)$").unwrap();
-        let table = count(Some(&filter)).unwrap().unwrap();
+        let table = count(Some(&filter), false).unwrap().unwrap();
+        assert_eq!(count(Some(&filter), true).unwrap().unwrap(), table, "a check counts nothing");
         assert!(table.0.keys().all(|id| id.ends_with("/map_order")), "noop has no counts");
         assert!(table.0.keys().any(|id| id.contains("/zap-")));
         assert_eq!(table.0["dense_4k@2MiB/snapshot/512/none/1/map_order"]["ptes_visited"], 512);
         for group in verify::groups(Some(&filter)).unwrap() {
             let id = group.cell_id("map_order");
             if let Some(counts) = table.0.get(&id) {
-                assert_eq!(*counts, cell(&group, "map_order", Clock::measure()).unwrap(), "{id}");
+                assert_eq!(*counts, cell(&group, "map_order", Clock::measure(), false).unwrap(), "{id}");
             }
         }
         let folder = tempfile::tempdir().unwrap();

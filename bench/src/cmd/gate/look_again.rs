@@ -1,18 +1,23 @@
-//! A second look at cells that are not shown to be as fast as the baseline's: is it the change, or where the linker put it?
+//! A second look at what the first one did not show to be as fast as the baseline.
 //!
 //! Any change moves all functions behind it, and a loop that came to lie unluckily is slower by itself. The second look has
 //! another link of either side in every launch, with all functions in another order: what the change did remains, what
-//! one order did does not. It is made after the first look and by its rule, never instead of it, and what it looks at is
-//! judged by it alone ([`crate::gate::verdict::decide_both`]).
+//! one order did does not. Where there are no other links, it gives what was not resolved as much time again. It is made
+//! after the first look and by its rule, never instead of it, and what it looks at is judged by it alone
+//! ([`crate::gate::verdict::decide_both`]); there is no third one.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::arguments::GateArgs;
 use super::baseline::{self, Baseline};
 use super::paired::{self, Measured, Plan};
+use crate::gate::rounds::Orders;
+use crate::gate::verdict::Decision;
 use crate::sources::layouts::{self, Links};
 use crate::sources::scratch::Scratch;
+use crate::tables;
 
 /// Links of a commit and of the tree around, a pair for each launch; none if Ctrl-C came first.
 ///
@@ -26,21 +31,39 @@ pub(super) fn links(commit: &str, nr: u32, scratch: &mut Scratch) -> Result<Opti
     Ok(Some(old.into_iter().zip(new).map(|(old, new)| [old, new]).collect()))
 }
 
-/// Compares these cells once more, with functions in other orders in every launch; none if Ctrl-C came first.
+/// Looks again, and how; none if there is nothing to ask, or if Ctrl-C came first.
 ///
 /// # Errors
-/// There are no other links, or what [`paired::measure`] says.
+/// What [`paired::measure`] says.
 pub(super) fn look_again(
+    args: &GateArgs,
     baseline: &Baseline,
-    plan: Plan,
-    cells: Vec<String>,
+    (plan, first): (Plan, &Decision),
     scratch: &mut Scratch,
-) -> Result<Option<Measured>> {
-    let commit = baseline.commit()?;
-    eprintln!(
-        "looking at {} cells again, their functions in other orders (--as-built does without)",
-        cells.len()
-    );
-    let Some(layouts) = links(commit, paired::LINKS, scratch)? else { return Ok(None) };
-    paired::measure(&Plan { cells, layouts, ..plan })
+    notes: &mut Vec<String>,
+) -> Result<Option<(Orders, Measured)>> {
+    let suspects = |orders| first.suspects(orders).into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let look = |orders, plan: Plan| Ok(paired::measure(&plan)?.map(|measured| (orders, measured)));
+
+    let cells = suspects(Orders::Others);
+    if !cells.is_empty() && args.layouts.is_none() && !args.as_built {
+        eprintln!(
+            "looking at {} again, with functions in other orders (--as-built does without)",
+            tables::cells(cells.len())
+        );
+        match baseline.commit().and_then(|commit| links(commit, paired::LINKS, scratch)) {
+            Ok(Some(layouts)) => return look(Orders::Others, plan.again(cells, layouts)),
+            Ok(None) => return Ok(None),
+            Err(e) => notes.push(format!(
+                "where the linker put things is part of this difference: it was not compared in other orders ({e:#})"
+            )),
+        }
+    }
+    let cells = suspects(Orders::Same);
+    if cells.is_empty() {
+        return Ok(None);
+    }
+    eprintln!("looking at {} again", tables::cells(cells.len()));
+    let layouts = plan.layouts.clone();
+    look(Orders::Same, plan.again(cells, layouts))
 }

@@ -5,13 +5,14 @@
 //! do the same number of sweeps, found once, on the slower side, so that one lasts about half a millisecond: what a
 //! neighbour does to the caches and to the other half of a core changes within milliseconds, and only what it did to both
 //! blocks of a round cancels out. Where tables are put back between sweeps, which takes as long as a sweep, a block is a
-//! part of one: the first part of each, behind the putting back, does not count. Both sides are set up anew every few
+//! part of one: the first part of each, behind the putting back, does not count. Both sides are set up anew after some
 //! rounds, who is first and who second by turns. What is looked at again ([`verdict::to_confirm`]) is decided once, after the
 //! screening launches; nothing is repeated until it pleases. With layouts, every launch has a link of either side that no
 //! other launch has.
 
 mod budget;
 mod calibrate;
+mod loaded;
 mod series;
 
 use std::fs;
@@ -24,7 +25,7 @@ use serde::Serialize;
 use walker::addr::PAGE_SIZE;
 
 use super::side::{Failure, Program, Side};
-use crate::gate::rounds::{Compared, Launch, Recording, Role, SCHEMA, Stage};
+use crate::gate::rounds::{Compared, LEAST_ROUNDS, Launch, Recording, Role, SCHEMA, Stage};
 use crate::gate::verdict;
 use crate::interrupt;
 use crate::measure::order::Rng;
@@ -32,7 +33,7 @@ use crate::measure::visit::Seats;
 use crate::os::pinning;
 use crate::progress::Progress;
 use crate::sources::git;
-use budget::{Again, again};
+use budget::again;
 pub(super) use budget::{LINKS, TooSmall, enough_layouts};
 
 /// What the planted control and a null one are measured on: short sweeps, so that 3 % of a block is many of them.
@@ -44,9 +45,12 @@ const FAULTING_CONTROL: &str = "absent_4k@16MiB/fault_write/512/none/1/map_order
 pub(super) const CONTROLS: [&str; 2] = [CONTROL, FAULTING_CONTROL];
 /// More work in the planted control.
 const PLANTED_PERCENT: u64 = 3;
-/// Rounds, about, after which both sides are set up anew: what a page costs differs from page to page of the machine, by a
-/// third here and there, and a launch shall not be the luck of one draw.
-const ROUNDS_A_DRAW: u32 = 8;
+/// Rounds, at most, after which both sides are set up anew: what a page costs differs from page to page of the machine, by a
+/// third here and there, and a launch shall not be the luck of one draw. Fewer where they take twice as long as setting up,
+/// but [`FEWEST_A_DRAW`], or where they are long, as many as [`DRAW`] has room for.
+const MOST_A_DRAW: f64 = 32.0;
+const FEWEST_A_DRAW: f64 = 8.0;
+const DRAW: Duration = Duration::from_millis(12);
 /// How many times at most in a launch, for a cell and for a control: more launches tell more.
 const MOST_DRAWS: [u32; 2] = [16, 8];
 /// Rounds at most until churn gives both sides the same dose twice.
@@ -71,6 +75,8 @@ pub(super) struct Plan {
     pub(super) budget: Duration,
     /// Decides tables and orders.
     pub(super) seed: u64,
+    /// Names what is drawn from the seed: a second look has orders and addresses of its own.
+    pub(super) draws: &'static str,
     /// How long an answer may take.
     pub(super) patience: Duration,
     /// Whether the two sides may come from different compilers and profiles.
@@ -165,7 +171,10 @@ impl Cell {
         }
         // Whole sweeps, of whose parts the first is no round.
         let of_sweep = u32::try_from(self.parts).unwrap_or(u32::MAX).saturating_sub(1).max(1);
-        let of_draw = of_sweep * (ROUNDS_A_DRAW / of_sweep).max(1);
+        let rounds_in = |time: Duration| time.as_secs_f64() / self.round.as_secs_f64();
+        let fewest = rounds_in(DRAW).clamp(f64::from(LEAST_ROUNDS), FEWEST_A_DRAW);
+        let of_draw = rounds_in(2 * self.set_up).clamp(fewest, MOST_A_DRAW) as u32;
+        let of_draw = of_sweep * (of_draw / of_sweep).max(1);
         // An even number of them: who is set up first in the one is second in the other.
         let [of_cell, of_control] = MOST_DRAWS;
         let most = if self.compared.role == Role::Cell { of_cell } else { of_control };
@@ -198,8 +207,10 @@ struct Bench<'a> {
     spent: Spent,
     progress: Progress,
     steps: u64,
-    /// Launches so far, those for trying out not counted.
+    /// Launches so far.
     launches: usize,
+    /// What starting one takes.
+    launching: Duration,
 }
 
 /// Measures; none when Ctrl-C came first.
@@ -210,16 +221,24 @@ pub(super) fn measure(plan: &Plan) -> Result<Option<Measured>> {
     let seats = Seats::new(&pinning::allowed());
     let mut bench = Bench {
         plan,
-        rng: Rng::new(plan.seed, "gate"),
+        rng: Rng::new(plan.seed, plan.draws),
         walker_cpus: seats.walkers(1),
         spent: Spent::default(),
         progress: Progress::resumed(plan.cells.len() as u64, Duration::ZERO, Some(plan.budget)),
         steps: 0,
         launches: 0,
+        launching: Duration::ZERO,
     };
     let measured = bench.measure(&seats);
     bench.progress.finish();
     measured
+}
+
+impl Plan {
+    /// A second look at some of the cells, with links of its own if there are any.
+    pub(super) fn again(self, cells: Vec<String>, layouts: Vec<[PathBuf; 2]>) -> Plan {
+        Plan { cells, layouts, draws: "gate again", ..self }
+    }
 }
 
 impl Bench<'_> {
@@ -240,6 +259,9 @@ impl Bench<'_> {
             ));
         }
         let mut sides = self.launch()?;
+        // It is none of those that are measured: the first of them has the first layout.
+        self.launches = 0;
+        self.launching = began.elapsed();
         self.same_builds(&sides)?;
         let says = [describe("old", &sides.old), describe("new", &sides.new)];
         let Some(cells) = self.calibrate(&mut sides, &mut left_out)? else { return Ok(None) };
@@ -284,7 +306,7 @@ impl Bench<'_> {
         let left = self.plan.budget.saturating_sub(began.elapsed());
         // How many launches and rounds there are depends on the scatter of the first launches and on the time that is left, not
         // on what anybody says in them.
-        let plan = Again::plan(&recording, &cells, &again, self.plan.layouts.len() as u32, left);
+        let plan = self.plan_again(&recording, &cells, &again, left);
         recording.rule.confirm_rounds = plan.rounds;
         if plan.rounds < rule.confirm_rounds {
             notes.push(format!(
@@ -317,6 +339,7 @@ impl Bench<'_> {
     /// have the same addresses, and the next launch has others.
     fn launch(&mut self) -> Result<Sides> {
         let began = Instant::now();
+        self.lay_out()?;
         let stack = (self.rng.next() % PAGE_SIZE) as usize;
         let Plan { old, new, patience, .. } = self.plan;
         let copy = Program { name: "copy", exe: self.plan.copy.clone(), args: new.args.clone() };
@@ -340,8 +363,8 @@ impl Bench<'_> {
         self.rng.shuffle(&mut files);
         for (from, to) in files {
             let fresh = to.with_extension("fresh");
-            fs::copy(from, &fresh)
-                .and_then(|_| fs::rename(&fresh, to))
+            loaded::copy(from, &fresh)
+                .and_then(|()| fs::rename(&fresh, to))
                 .with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
         }
         self.launches += 1;
@@ -367,7 +390,6 @@ impl Bench<'_> {
 
     /// One launch: each of `who` with its rounds.
     fn rounds(&mut self, cells: &[Cell], stage: Stage, who: &[usize], rounds: u32) -> Result<Option<Launch>> {
-        self.lay_out()?;
         let mut sides = self.launch()?;
         self.same_builds(&sides)?;
         let mut order = who.to_vec();

@@ -15,11 +15,11 @@ use anyhow::{Context, Result, bail};
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 
-use super::paired::CONTROLS;
-use super::paired::TooSmall;
+use super::paired::{self, CONTROLS, Plan, TooSmall};
 use super::planted::Planted;
-use crate::gate::rounds::{Recording, Role};
+use crate::gate::rounds::{Looks, Orders, Recording, Role};
 use crate::gate::verdict::{self, Decision, State, Verdict};
+use crate::interrupt;
 use crate::stats::clopper_pearson;
 
 /// Runs in a row for which the budget may be too small.
@@ -34,6 +34,23 @@ struct Run {
     /// Seconds that it was to take.
     budget_s: u64,
     recording: Recording,
+    /// The second look, if the first resolved too little.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    again: Option<Recording>,
+}
+
+impl Run {
+    fn new(planted: Planted, seed: u64, budget_s: u64, looks: Looks) -> Run {
+        let again = looks.second.map(|(_, recording)| recording);
+        Run { planted, seed, budget_s, recording: looks.first, again }
+    }
+    fn decide(&self) -> Decision {
+        let first = verdict::decide(&self.recording);
+        match &self.again {
+            Some(again) => verdict::decide_again(&first, Orders::Same, again),
+            None => first,
+        }
+    }
 }
 
 /// Runs that were made.
@@ -67,7 +84,9 @@ impl Kept {
         for (i, line) in BufReader::new(&text.as_bytes()[..whole]).lines().enumerate() {
             let run: Run = serde_json::from_str(&line?)
                 .with_context(|| format!("{}, line {}: expected a run of --self-test", name(), i + 1))?;
-            run.recording.check().with_context(|| format!("{}, line {}", name(), i + 1))?;
+            for recording in [Some(&run.recording), run.again.as_ref()].into_iter().flatten() {
+                recording.check().with_context(|| format!("{}, line {}", name(), i + 1))?;
+            }
             let mut others: Vec<&String> = run.recording.comparisons.iter().map(|c| &c.id).collect();
             others.retain(|id| !cells.contains(id) && !CONTROLS.contains(&id.as_str()));
             if run.budget_s != budget_s || !others.is_empty() {
@@ -111,10 +130,29 @@ impl Kept {
     pub(super) fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         for run in &self.runs {
-            tally.add(run.planted, &verdict::decide(&run.recording));
+            tally.add(run.planted, &run.decide(), run.again.is_some());
         }
         tally
     }
+}
+
+/// What a gate does that cannot link anew: a look, and another one if that resolved too little; none if Ctrl-C came.
+///
+/// # Errors
+/// What [`paired::measure`] says of the first; without the second the first decides.
+pub(super) fn looks(plan: Plan) -> Result<Option<Looks>> {
+    let Some(first) = paired::measure(&plan)?.map(|m| m.recording) else { return Ok(None) };
+    let decision = verdict::decide(&first);
+    let cells: Vec<String> = decision.suspects(Orders::Same).into_iter().map(str::to_owned).collect();
+    if cells.is_empty() {
+        return Ok(Some(Looks { first, second: None }));
+    }
+    let again = paired::measure(&plan.again(cells, Vec::new()));
+    if interrupt::is_asked() {
+        return Ok(None);
+    }
+    let second = again.ok().flatten().map(|again| (Orders::Same, again.recording));
+    Ok(Some(Looks { first, second }))
 }
 
 /// Runs with the same plant.
@@ -132,6 +170,8 @@ struct Series {
     faster: u64,
     /// Runs that called a cell slower or faster that is not.
     wrong: u64,
+    /// Runs that took a second look.
+    second_looks: u64,
 }
 
 /// All of them.
@@ -140,13 +180,14 @@ pub(super) struct Tally(Vec<Series>);
 
 impl Tally {
     /// A run is over.
-    fn add(&mut self, planted: Planted, decision: &Decision) {
+    fn add(&mut self, planted: Planted, decision: &Decision, is_second: bool) {
         let at = self.0.iter().position(|s| s.planted == planted).unwrap_or_else(|| {
             self.0.push(Series { planted, ..Series::default() });
             self.0.len() - 1
         });
         let s = &mut self.0[at];
         s.runs += 1;
+        s.second_looks += u64::from(is_second);
         let is_judged = matches!(decision.verdict, Verdict::Pass | Verdict::Regression);
         s.wrong += u64::from(is_judged && planted.is_contradicted(decision));
         let faster = decision.decided.iter().any(|d| d.role == Role::Cell && d.state == State::Faster);
@@ -162,13 +203,13 @@ impl Tally {
     /// For people.
     pub(super) fn text(&self) -> String {
         let mut text = format!(
-            "{:<14}{:>5}{:>7}{:>12}{:>8}{:>13}{:>7}{:>7}\n",
-            "planted", "runs", "pass", "regression", "faster", "environment", "power", "wrong"
+            "{:<14}{:>5}{:>7}{:>12}{:>8}{:>13}{:>7}{:>7}{:>12}\n",
+            "planted", "runs", "pass", "regression", "faster", "environment", "power", "wrong", "two looks"
         );
         for s in &self.0 {
             let _ = writeln!(
                 text,
-                "{:<14}{:>5}{:>7}{:>12}{:>8}{:>13}{:>7}{:>7}",
+                "{:<14}{:>5}{:>7}{:>12}{:>8}{:>13}{:>7}{:>7}{:>12}",
                 s.planted.to_string(),
                 s.runs,
                 s.pass,
@@ -176,7 +217,8 @@ impl Tally {
                 s.faster,
                 s.inconclusive_environment,
                 s.inconclusive_power,
-                s.wrong
+                s.wrong,
+                s.second_looks
             );
         }
         text.push('\n');
@@ -216,7 +258,7 @@ pub(super) fn run(
     n: u64,
     seed: u64,
     budget_s: u64,
-    mut run: impl FnMut(Planted, u64) -> Result<Option<Recording>>,
+    mut run: impl FnMut(Planted, u64) -> Result<Option<Looks>>,
 ) -> Result<bool> {
     for i in 1..=n {
         for &planted in plants {
@@ -232,20 +274,21 @@ pub(super) fn run(
                 );
             }
             let mut refused = 0;
-            let recording = loop {
+            let looks = loop {
                 match run(planted, seed) {
                     Err(e) if e.is::<TooSmall>() && !kept.runs.is_empty() && refused < REFUSED_IN_A_ROW => {
                         refused += 1;
                         eprintln!("{i} of {n}, planted {planted}: refused, and made again: {e}");
                     }
-                    recording => break recording?,
+                    looks => break looks?,
                 }
             };
-            let Some(recording) = recording else { return Ok(false) };
-            let decision = verdict::decide(&recording);
+            let Some(looks) = looks else { return Ok(false) };
+            let run = Run::new(planted, seed, budget_s, looks);
+            let decision = run.decide();
             let reasons = decision.reasons.join("; ");
             eprintln!("{i} of {n}, planted {planted}: {}: {reasons}", decision.verdict.words());
-            kept.add(Run { planted, seed, budget_s, recording })?;
+            kept.add(run)?;
         }
     }
     Ok(true)
@@ -270,7 +313,7 @@ mod tests {
                     "3" | "2" => Verdict::Regression,
                     _ => Verdict::Pass,
                 };
-                tally.add(planted(what), &decision(verdict));
+                tally.add(planted(what), &decision(verdict), verdict == Verdict::InconclusivePower);
             }
         }
         let text = tally.text();
@@ -291,7 +334,7 @@ mod tests {
             let mut kept = Kept::open(None, 20, &[]).unwrap();
             let mut runs = runs.iter();
             let ended = run(&mut kept, &[planted("0")], 3, 1, 20, |_, _| match runs.next() {
-                Some(true) => Ok(Some(quiet.clone())),
+                Some(true) => Ok(Some(Looks { first: quiet.clone(), second: None })),
                 Some(false) => Err(TooSmall { budget_s: 20, cells: 2, expected_s: 25 }.into()),
                 None => Ok(None),
             });
@@ -326,7 +369,7 @@ mod tests {
             let mut made = Vec::new();
             let is_whole = run(&mut kept, &plants, n, 7, 20, |planted, seed| {
                 made.push((planted.to_string(), seed));
-                Ok((made.len() <= limit).then(|| quiet.clone()))
+                Ok((made.len() <= limit).then(|| Looks { first: quiet.clone(), second: None }))
             });
             (made, is_whole.unwrap(), kept.tally().text())
         };

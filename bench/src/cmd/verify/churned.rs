@@ -25,6 +25,8 @@ use crate::oracle;
 const SWEEPS: u32 = 6;
 /// Collisions after which an operation gives up, where the definition has more patience.
 const ATTEMPTS: u32 = 50;
+/// What only a checked cell counts.
+pub(super) const AUDITED: &str = "entries_audited";
 
 /// What a cell under churn came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +146,7 @@ impl Visitor for Cell<'_> {
                 ("churn_undone", played.undone),
                 ("churn_waited", played.waited),
                 ("gave_up", gave_up),
-                ("entries_audited", audited),
+                (AUDITED, audited),
             ],
         };
         built.discard();

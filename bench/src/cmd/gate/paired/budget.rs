@@ -72,7 +72,7 @@ impl Bench<'_> {
         began: Instant,
     ) -> Result<()> {
         let [.., smallest] = SMALLER;
-        let needs = began.elapsed() + takes(cells, &smaller(smallest, 0.0));
+        let needs = began.elapsed() + self.takes(cells, &smaller(smallest, 0.0));
         if needs > self.plan.budget {
             bail!(TooSmall {
                 budget_s: self.plan.budget.as_secs(),
@@ -94,7 +94,7 @@ impl Bench<'_> {
             // From all rounds down to the fewest.
             for step in (0..=30).rev() {
                 let rule = smaller((screen_launches, confirm_launches), f64::from(step) / 30.0);
-                needs = takes(cells, &rule);
+                needs = self.takes(cells, &rule);
                 if needs <= left {
                     rule.check()?;
                     return Ok(rule);
@@ -106,6 +106,53 @@ impl Bench<'_> {
             cells: self.plan.cells.len(),
             expected_s: (needs + elapsed).as_secs() + 2,
         })
+    }
+
+    /// What a rule takes on these cells.
+    fn takes(&self, cells: &[Cell], rule: &Rule) -> Duration {
+        let of = |role_is_cell: bool| {
+            cells.iter().filter(move |c| (c.compared.role == Role::Cell) == role_is_cell)
+        };
+        let launch = |cells: &mut dyn Iterator<Item = &Cell>, rounds: u32| -> Duration {
+            cells.map(|c| c.takes(rounds)).sum()
+        };
+        let screen = launch(&mut of(true), rule.screen_rounds) + self.launching;
+        let again = launch(&mut of(true), rule.confirm_rounds).mul_f64(again(of(true).count()));
+        let controls = launch(&mut of(false), rule.confirm_rounds);
+        screen * rule.screen_launches + (again + controls + self.launching) * rule.confirm_launches
+    }
+
+    /// What of `who` fits into `left`: the launches that noisy cells want, as long as half the rounds of a screening launch are
+    /// left to all. Launches come first, since it is from launch to launch that these cells scatter, by the memory they get.
+    pub(super) fn plan_again(
+        &self,
+        recording: &Recording,
+        cells: &[Cell],
+        who: &[usize],
+        left: Duration,
+    ) -> Again {
+        let rule = &recording.rule;
+        let base = rule.confirm_launches;
+        let wanted = |c: usize| match cells[c].compared.role {
+            Role::Cell => verdict::launches_wanted(recording, c).max(base),
+            Role::Null | Role::Planted => base,
+        };
+        let wanted: Vec<(usize, u32)> = who.iter().map(|c| (*c, wanted(*c))).collect();
+        let of_most = |most: u32| Again {
+            launches: wanted.iter().map(|(c, n)| (*c, *n.min(&most))).collect(),
+            rounds: 0,
+        };
+        let fits =
+            |plan: &Again| plan.fits(cells, left.saturating_sub(self.launching * plan.most_launches()));
+        // Every launch takes a layout that no other had.
+        let layouts = self.plan.layouts.len() as u32;
+        let most =
+            if layouts > 0 { MOST_LAUNCHES.min(layouts - rule.screen_launches) } else { MOST_LAUNCHES };
+        let half = rule.screen_rounds.div_ceil(2).max(FEWEST_ROUNDS);
+        let most = (base..=most).rev().find(|most| fits(&of_most(*most)) >= half).unwrap_or(base);
+        let mut plan = of_most(most);
+        plan.rounds = fits(&plan).clamp(FEWEST_ROUNDS, Rule::default().confirm_rounds);
+        plan
     }
 }
 
@@ -127,19 +174,6 @@ pub(super) fn again(comparisons: usize) -> f64 {
     AGAIN.max(AGAIN_AT_LEAST / comparisons.max(1) as f64).min(1.0)
 }
 
-/// What a rule takes on these cells.
-fn takes(cells: &[Cell], rule: &Rule) -> Duration {
-    let of =
-        |role_is_cell: bool| cells.iter().filter(move |c| (c.compared.role == Role::Cell) == role_is_cell);
-    let launch = |cells: &mut dyn Iterator<Item = &Cell>, rounds: u32| -> Duration {
-        cells.map(|c| c.takes(rounds)).sum()
-    };
-    let screen = launch(&mut of(true), rule.screen_rounds) * rule.screen_launches;
-    let again = launch(&mut of(true), rule.confirm_rounds).mul_f64(again(of(true).count()));
-    let controls = launch(&mut of(false), rule.confirm_rounds);
-    screen + (again + controls) * rule.confirm_launches
-}
-
 /// What is looked at again, and how often.
 pub(super) struct Again {
     /// Comparisons, each with the number of launches that it takes part in.
@@ -149,36 +183,6 @@ pub(super) struct Again {
 }
 
 impl Again {
-    /// What fits into `left`: the launches that noisy cells want, as long as half the rounds of a screening launch are left to
-    /// all. Launches come first, since it is from launch to launch that these cells scatter, by the memory they get.
-    pub(super) fn plan(
-        recording: &Recording,
-        cells: &[Cell],
-        who: &[usize],
-        layouts: u32,
-        left: Duration,
-    ) -> Again {
-        let rule = &recording.rule;
-        let base = rule.confirm_launches;
-        let wanted = |c: usize| match cells[c].compared.role {
-            Role::Cell => verdict::launches_wanted(recording, c).max(base),
-            Role::Null | Role::Planted => base,
-        };
-        let wanted: Vec<(usize, u32)> = who.iter().map(|c| (*c, wanted(*c))).collect();
-        let of_most = |most: u32| Again {
-            launches: wanted.iter().map(|(c, n)| (*c, *n.min(&most))).collect(),
-            rounds: 0,
-        };
-        // Every launch takes a layout that no other had.
-        let most =
-            if layouts > 0 { MOST_LAUNCHES.min(layouts - rule.screen_launches) } else { MOST_LAUNCHES };
-        let half = rule.screen_rounds.div_ceil(2).max(FEWEST_ROUNDS);
-        let most = (base..=most).rev().find(|most| of_most(*most).fits(cells, left) >= half).unwrap_or(base);
-        let mut plan = of_most(most);
-        plan.rounds = plan.fits(cells, left).clamp(FEWEST_ROUNDS, Rule::default().confirm_rounds);
-        plan
-    }
-
     /// Rounds that fit into `left`; 0 if none.
     fn fits(&self, cells: &[Cell], left: Duration) -> u32 {
         let takes = |rounds: u32| -> Duration {

@@ -10,6 +10,7 @@ use crate::gate::protocol::{Answers, Prepared, Ran};
 use crate::gate::rounds::{Compared, Metric, Role};
 use crate::interrupt;
 use crate::measure::matrix::Group;
+use crate::tables;
 
 /// What a block should last. Six of 0.5 ms tell four times as much as one of 3 ms beside compilers on two processors.
 const BLOCK_NS: u64 = 500_000;
@@ -102,9 +103,9 @@ impl Bench<'_> {
         }
         if !other_work.is_empty() {
             bail!(
-                "{} cells give other answers than the baseline's, so their times say nothing of each other: {}{}\n\
+                "{} with other answers than the baseline's, so their times say nothing of each other: {}{}\n\
                  `walkbench verify` says whether this program's are right; --filter leaves cells out",
-                other_work.len(),
+                tables::cells(other_work.len()),
                 other_work.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),
                 if other_work.len() > 5 { ", ..." } else { "" }
             );

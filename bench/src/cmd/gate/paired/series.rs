@@ -106,13 +106,13 @@ impl Bench<'_> {
         let (old, new, _) = cell.who();
         let (draws, of_draw) = cell.draws(rounds);
         let mut series = Series { comparison, ..Series::default() };
-        let mut both = [old, new];
+        let mut both = self.mirrored([old, new], 0);
         for draw in 0..draws {
-            both = self.mirrored(both, draw);
-            self.set_up(sides, cell, both)?;
             if draw > 0 {
+                both.reverse();
                 series.draws.push(series.old_ns.len() as u32);
             }
+            self.set_up(sides, cell, both)?;
             self.draw(sides, cell, both, of_draw, &mut series)?;
         }
         Ok(series)

@@ -47,8 +47,9 @@ pub(super) enum Inconclusive {
 /// of every cell, which any machine gives to the last digit; instructions, where valgrind is installed; and time, both
 /// programs in turns on this machine, judged over fresh launches with one error rate for all cells together. Cells that are
 /// not shown to be as fast are compared once more with their functions in other orders, which takes another build of
-/// either side: what the change did remains, what the linker's order did does not. Every run carries its own controls: a
-/// copy of this program that must not be flagged, and 3 % more work that must be found.
+/// either side: what the change did remains, what the linker's order did does not. Where nothing can be linked anew, what
+/// was not resolved is compared once more as it is. Every run carries its own controls: a copy of this program that must
+/// not be flagged, and 3 % more work that must be found.
 #[derive(Args, Debug)]
 #[command(
     group(ArgGroup::new("what").required(true).args(["baseline", "exact", "renew_counts", "replay", "self_test"])),
@@ -71,7 +72,7 @@ pub(crate) struct GateArgs {
     /// Try the gate on this machine: N runs with each of --planted, each with its own --budget
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(super) self_test: Option<u64>,
-    /// Seconds that the paired tier aims at
+    /// Seconds that a look of the paired tier aims at
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(super) budget: u64,
     /// Which tiers
@@ -89,7 +90,8 @@ pub(crate) struct GateArgs {
     #[arg(long, value_name = "LINKS", num_args = 0..=1, default_missing_value = "22",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) layouts: Option<u32>,
-    /// Judge this one build of either side; where in memory the linker happened to put a loop is part of the change then
+    /// Judge this one build of either side, also in a second look; where in memory the linker happened to put a loop is part
+    /// of the change then
     #[arg(long, conflicts_with = "layouts")]
     pub(super) as_built: bool,
     /// Compare programs of different compilers or profiles all the same
@@ -129,7 +131,7 @@ pub(crate) struct GateArgs {
     /// Decide once more on what an earlier gate recorded with --format json
     #[arg(long, value_name = "FILE")]
     pub(super) replay: Option<PathBuf>,
-    /// What to make of a run that could not decide; with `pass` it is not looked at again in other orders either
+    /// What to make of a run that could not decide; with `pass` there is no second look at it either
     #[arg(long, value_enum, default_value_t = Inconclusive::Fail)]
     pub(super) inconclusive: Inconclusive,
     /// Where the committed counts are; by default bench/counts.txt of the project

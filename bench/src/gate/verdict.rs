@@ -4,10 +4,10 @@
 //!    medians ([`super::rounds::Series::value`]); rounds are never pooled over launches.
 //! 2. **Screen**: every cell, eight launches. Cells that seem slower or faster (Student's t over launches, one-sided
 //!    p < 0.10), and cells that these launches cannot show to be equal, are looked at again.
-//! 3. **Confirm**: those cells, on fresh launches, fourteen, and more of a cell that scattered much in the first. "At most
-//!    0.5 % slower" is tested for all of them together by flipping the signs of whole launches
-//!    ([`sign_flip_max_t_with_gaps`]), so that one false alarm anywhere is as rare as alpha. What was chosen by looking at
-//!    the first launches is judged by the second ones alone. Faster is the mirror image.
+//! 3. **Confirm**: those cells, on fresh launches, fourteen, and more of a cell that scattered much in the first; the
+//!    controls on all of these. "At most 0.5 % slower" is tested for all cells together by flipping the signs of whole
+//!    launches ([`sign_flip_max_t_with_gaps`]), so that one false alarm anywhere is as rare as alpha. What was chosen by
+//!    looking at the first launches is judged by the second ones alone. Faster is the mirror image.
 //! 4. A cell is **equal**, better "not slower", if the upper end of its one-sided 95 % interval (Student's, over
 //!    launches) is below 2 %.
 //! 5. One launch in which the machine stood still must not decide: launches far from the others are moved closer, in the

@@ -181,7 +181,7 @@ pub(super) fn compare(args: &GateArgs, given: &str) -> Result<ExitCode> {
     if !is_decided {
         match look_again(args, &baseline, (plan, &decision), &mut scratch, &mut notes) {
             Ok(Some((orders, again))) => {
-                notes.extend(again.notes);
+                notes.extend(again.notes.iter().map(|note| format!("second look: {note}")));
                 spent += &format!("; {}: {}", orders.words(), again.spent.says());
                 decision = verdict::decide_again(&decision, orders, &again.recording);
                 looks.second = Some((orders, again.recording));

@@ -4,8 +4,8 @@
 //! around it. Troubles that cannot be ordered from a machine are made of a recording by arithmetic on its rounds: a cell
 //! is then the null control's rounds, real ones of two programs that do not differ, with the trouble on top.
 
-use super::super::rounds::{Compared, Metric, Recording, Role, Series, Stage};
-use super::{State, Verdict, decide};
+use super::super::rounds::{Compared, Looks, Metric, Orders, Recording, Role, Series, Stage};
+use super::{State, Verdict, decide, decide_both};
 use crate::measure::order::Rng;
 
 const QUIET: &str = include_str!("../../../recordings/quiet.json");
@@ -42,6 +42,23 @@ fn every_recording_is_decided_as_it_was_and_swapped_sides_mirror_it() {
             assert_eq!(mirrored == Verdict::Regression, faster > 0, "{name}, swapped: {why:?}");
         }
     }
+}
+
+/// A busy host, 3 % more work in two cells: the first look misses its planted control, the second one does not. Sides are set
+/// up in both orders.
+#[test]
+fn two_looks_are_decided_as_they_were_and_swapped_sides_mirror_them() {
+    let looks = Looks::parse(include_str!("../../../recordings/two_looks.json")).unwrap();
+    assert!(looks.first.launches[0].series.iter().any(|s| !s.draws.is_empty()));
+    let first = decide(&looks.first);
+    assert_eq!((first.verdict, first.suspects(Orders::Same).len()), (Verdict::InconclusivePower, 2));
+    let count = |looks: &Looks| {
+        let d = decide_both(looks);
+        (d.verdict, d.cells(State::Slower).count(), d.cells(State::Faster).count())
+    };
+    assert_eq!(count(&looks), (Verdict::Regression, 2, 0));
+    let second = looks.second.map(|(orders, recording)| (orders, recording.swapped()));
+    assert_eq!(count(&Looks { first: looks.first.swapped(), second }), (Verdict::Pass, 0, 2));
 }
 
 #[test]

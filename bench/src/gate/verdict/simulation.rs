@@ -88,7 +88,8 @@ impl World {
         }
         let wanted = |c: usize| launches_wanted(&r, c).max(rule.confirm_launches);
         let mut again: Vec<(usize, u32)> = to_confirm(&r).into_iter().map(|c| (c, wanted(c))).collect();
-        again.extend([self.cells, self.cells + 1].map(|control| (control, rule.confirm_launches)));
+        let most = again.iter().map(|(_, n)| *n).max().unwrap_or(rule.confirm_launches);
+        again.extend([self.cells, self.cells + 1].map(|control| (control, most)));
         for nth in 0..MOST_LAUNCHES {
             let who: Vec<usize> = again.iter().filter(|(_, n)| nth < *n).map(|(c, _)| *c).collect();
             if !who.is_empty() {

@@ -290,8 +290,9 @@ fn simulated_second_looks_take_placement_away_and_leave_what_a_change_did() {
 /// looks may raise.
 #[test]
 fn simulated_second_looks_in_the_same_orders_resolve_and_raise_no_alarm() {
-    // Two cells on a machine so noisy that a look finds 3 % about every second time.
-    let noisy = |effects: &[f64]| World { cells: 2, round: 0.08, launch: 0.018, ..World::slower(effects) };
+    // Two cells on a machine so noisy that a look finds 3 % not even every second time; one of the 24 first looks is the rare
+    // false alarm, and the second looks add none.
+    let noisy = |effects: &[f64]| World { cells: 2, round: 0.08, launch: 0.05, ..World::slower(effects) };
     let both = |world: &World, seed| {
         let first = decide(&world.record(seed));
         let second = match first.suspects(Orders::Same).len() {
@@ -313,7 +314,7 @@ fn simulated_second_looks_in_the_same_orders_resolve_and_raise_no_alarm() {
     let [[once, twice], passes] = count("+3 % in two noisy cells", &[3.0, 3.0], verdicts);
     assert!(twice > once + 2 && passes[1] == 0, "{once}, {twice}, {passes:?}");
     let [alarms, [once, twice]] = count("A/A, two noisy cells", &[], verdicts);
-    assert!(twice > once + 2 && alarms[1] == 0, "{once}, {twice}, {alarms:?}");
+    assert!(twice > once + 2 && alarms[0] == alarms[1] && alarms[0] <= 1, "{once}, {twice}, {alarms:?}");
     // With the control missed nothing is known of any cell.
     let blind = World { planted: 0.0, ..World::slower(&[8.0]) };
     let first = decide(&blind.record(1));

@@ -242,8 +242,8 @@ fn checked(group: &Group, backend: &str, seed: u64, clock: Clock) -> Result<Chec
 /// One cell, twice.
 fn cell(group: &Group, backend: &str, seed: u64, clock: Clock) -> Result<Checked> {
     let (first, second) = (checked(group, backend, seed, clock)?, checked(group, backend, seed, clock)?);
-    let both = first.counts.iter().zip(second.counts.iter());
-    if let Some(((count, a), (_, b))) = both.into_iter().find(|(a, b)| a != b) {
+    let differs = first.counts.iter().zip(second.counts.iter()).find(|(a, b)| a != b);
+    if let Some(((count, a), (_, b))) = differs {
         bail!("{}: {a} the first time, {b} the second, on the same tables", count.name());
     }
     Ok(first)

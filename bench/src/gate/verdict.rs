@@ -112,7 +112,7 @@ impl Decision {
     /// the faster ones beside them, since where the linker put them may have decided. In the same ones: what is not resolved.
     /// All, if the planted control was missed: then nothing is known of any. None where nothing is wrong, or where the machine
     /// or the null controls say that nothing can be judged.
-    pub(crate) fn suspects(&self, orders: Orders) -> Vec<&str> {
+    pub(crate) fn suspects(&self, orders: Orders) -> Vec<String> {
         let is_asked = match orders {
             Orders::Same => matches!(self.verdict, Verdict::InconclusivePower),
             Orders::Others => matches!(self.verdict, Verdict::Regression | Verdict::InconclusivePower),
@@ -130,7 +130,7 @@ impl Decision {
             (State::Unresolved | State::TooNoisy, Metric::Block) => false,
         };
         let of_cells = self.decided.iter().filter(|d| d.role == Role::Cell && !is_known(d));
-        let mut ids: Vec<&str> = of_cells.map(|d| d.id.as_str()).collect();
+        let mut ids: Vec<String> = of_cells.map(|d| d.id.clone()).collect();
         ids.dedup();
         ids
     }
@@ -362,7 +362,7 @@ pub(crate) fn decide_again(first: &Decision, orders: Orders, second: &Recording)
     let suspects = first.suspects(orders);
     let last = |d: &Decided| {
         let is_same = |o: &&Decided| (o.role, o.metric, &o.id) == (d.role, d.metric, &d.id);
-        let is_asked = d.role != Role::Cell || suspects.contains(&d.id.as_str());
+        let is_asked = d.role != Role::Cell || suspects.contains(&d.id);
         again.iter().find(is_same).filter(|_| is_asked).unwrap_or(d).clone()
     };
     let decided: Vec<Decided> = first.decided.iter().map(last).collect();

@@ -42,28 +42,26 @@ pub(super) fn look_again(
     scratch: &mut Scratch,
     notes: &mut Vec<String>,
 ) -> Result<Option<(Orders, Measured)>> {
-    let suspects = |orders| first.suspects(orders).into_iter().map(str::to_owned).collect::<Vec<_>>();
     let look = |orders, plan: Plan| Ok(paired::measure(&plan)?.map(|measured| (orders, measured)));
 
-    let cells = suspects(Orders::Others);
+    let cells = first.suspects(Orders::Others);
     if !cells.is_empty() && args.layouts.is_none() && !args.as_built {
         eprintln!(
             "looking at {} again, with functions in other orders (--as-built does without)",
             tables::cells(cells.len())
         );
         match baseline.commit().and_then(|commit| links(commit, paired::LINKS, scratch)) {
-            Ok(Some(layouts)) => return look(Orders::Others, plan.again(cells, layouts)),
+            Ok(Some(layouts)) => return look(Orders::Others, Plan { layouts, ..plan.again(cells) }),
             Ok(None) => return Ok(None),
             Err(e) => notes.push(format!(
                 "where the linker put things is part of this difference: it was not compared in other orders ({e:#})"
             )),
         }
     }
-    let cells = suspects(Orders::Same);
+    let cells = first.suspects(Orders::Same);
     if cells.is_empty() {
         return Ok(None);
     }
     eprintln!("looking at {} again", tables::cells(cells.len()));
-    let layouts = plan.layouts.clone();
-    look(Orders::Same, plan.again(cells, layouts))
+    look(Orders::Same, plan.again(cells))
 }

@@ -235,9 +235,9 @@ pub(super) fn measure(plan: &Plan) -> Result<Option<Measured>> {
 }
 
 impl Plan {
-    /// A second look at some of the cells, with links of its own if there are any.
-    pub(super) fn again(self, cells: Vec<String>, layouts: Vec<[PathBuf; 2]>) -> Plan {
-        Plan { cells, layouts, draws: "gate again", ..self }
+    /// A second look at some of the cells.
+    pub(super) fn again(self, cells: Vec<String>) -> Plan {
+        Plan { cells, draws: "gate again", ..self }
     }
 }
 

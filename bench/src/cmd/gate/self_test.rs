@@ -142,12 +142,11 @@ impl Kept {
 /// What [`paired::measure`] says of the first; without the second the first decides.
 pub(super) fn looks(plan: Plan) -> Result<Option<Looks>> {
     let Some(first) = paired::measure(&plan)?.map(|m| m.recording) else { return Ok(None) };
-    let decision = verdict::decide(&first);
-    let cells: Vec<String> = decision.suspects(Orders::Same).into_iter().map(str::to_owned).collect();
+    let cells = verdict::decide(&first).suspects(Orders::Same);
     if cells.is_empty() {
         return Ok(Some(Looks { first, second: None }));
     }
-    let again = paired::measure(&plan.again(cells, Vec::new()));
+    let again = paired::measure(&plan.again(cells));
     if interrupt::is_asked() {
         return Ok(None);
     }

@@ -4,7 +4,7 @@
 //! debuggers. Linkers put what is loaded first.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, Read as _};
 use std::mem::{offset_of, size_of};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -17,11 +17,10 @@ use libc::{Elf64_Ehdr, Elf64_Phdr, PT_LOAD};
 /// # Errors
 /// Of reading and writing.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let mut source = File::open(from)?;
+    let source = File::open(from)?;
     let Some(end) = end(&source) else { return fs::copy(from, to).map(|_| ()) };
     let mut copied = File::create(to)?;
-    source.rewind()?;
-    io::copy(&mut source.by_ref().take(end), &mut copied)?;
+    io::copy(&mut (&source).take(end), &mut copied)?;
     // Where the table of sections was is nothing any more.
     for (at, size) in [
         (offset_of!(Elf64_Ehdr, e_shoff), size_of::<libc::Elf64_Off>()),
